@@ -1,0 +1,38 @@
+"""Where things lie outside the tree: the only place that knows (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def cache_home() -> Path:
+    """Directory of what can be built again: tools keyed by pins, virtual environment, base image."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "icupa"
+
+
+def state_home() -> Path:
+    """Directory of what can't be built again on this machine; its parent is fixed by Pulumi.yaml's backend."""
+    return Path.home() / ".local" / "state" / "icupa"
+
+
+def stack_home(stack: str) -> Path:
+    """Directory of one local stack's record, age identity and mounted files."""
+    return state_home() / stack
+
+
+def mounted_files(stack: str, consumer: str) -> Path:
+    """Directory with the files that one container or machine of a local stack mounts."""
+    return stack_home(stack) / "files" / consumer
+
+
+def docker_config(stack: str) -> Path:
+    """Directory for DOCKER_CONFIG with the registry login of a stack."""
+    return stack_home(stack) / "docker"
+
+
+def image_tools() -> Path:
+    """Directory, inside the tree and ignored by git, with the binaries that images copy."""
+    return REPOSITORY / "build" / "tools"
