@@ -14,7 +14,7 @@ def cache_home() -> Path:
 
 
 def state_home() -> Path:
-    """Directory of what can't be built again on this machine; its parent is fixed by Pulumi.yaml's backend."""
+    """Directory of what can't be built again here; Pulumi.yaml's backend names it too."""
     return Path.home() / ".local" / "state" / "icupa"
 
 

@@ -1,4 +1,4 @@
-"""Names and addresses of the local stack's outside world: data that certificates, DNS, containers and tests share."""
+"""Names and addresses of the local stack's outside world, shared by everything that needs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUBNET = IPv4Network("10.80.0.0/24")
 
 @dataclass(frozen=True)
 class Party:
-    """One host of the outside world: its container is `icupa-local-<name>`, its DNS name `<label>.local.icupa.dev`."""
+    """One host of the outside world: container `icupa-local-<name>`, DNS name `<label>.local.icupa.dev`."""
 
     name: str
     label: str
