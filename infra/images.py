@@ -29,7 +29,7 @@ class ImageSource:
     """What an image is made of.
 
     `context` is relative to the repository; `dockerfile` too, `<context>/Dockerfile` if not given. Each of
-    `tools` is a directory below `build/tools`, available to the Dockerfile as a named context (`COPY --from=<tool>`).
+    `tools` is a directory below `build/tools`, and a named context for the Dockerfile (`COPY --from=<tool>`).
     """
 
     name: str
@@ -62,7 +62,8 @@ class BuildSettings:
     """How images are built on this machine.
 
     `builder` is a Buildx builder (None: the default one). Every Dockerfile begins with `ARG BASE` and
-    `FROM ${BASE}`; `base_layout`, an absolute OCI layout directory, stands in for `base` where no public image can be pulled.
+    `FROM ${BASE}`; `base_layout`, an absolute OCI layout directory, stands in for `base`
+    where no public image can be pulled.
     """
 
     builder: str | None = None
@@ -78,7 +79,7 @@ def local_tag(name: str) -> str:
 def local_image(
     source: ImageSource, settings: BuildSettings, opts: pulumi.ResourceOptions | None = None
 ) -> docker_build.Image:
-    """Build `source` and load it into the engine as `local_tag(source.name)`; `digest` follows its content."""
+    """Build `source` and load it into the engine as `local_tag(source.name)`; `digest` follows content."""
     return _image(source, settings, "docker", [local_tag(source.name)], opts)
 
 
