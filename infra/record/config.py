@@ -19,7 +19,7 @@ OBJECT_SCHEMES = ("s3", "gs", "az")
 
 
 class RecordConfig(BaseModel):
-    """The record's store: `file:///path` (also `file://~/path`), or `s3://`, `gs://`, `az://` with bucket/prefix.
+    """The store: `file:///path` (also `file://~/path`), or bucket and prefix by `s3://`, `gs://`, `az://`.
 
     Credentials are not part of it: they come from the provider's ordinary environment variables.
     """

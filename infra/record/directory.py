@@ -34,9 +34,9 @@ def _sync_directory(path: Path) -> None:
 class DirectoryStore:
     """Objects as files, mode 0600, below one directory, mode 0700.
 
-    Writers take turns by `flock` on one file, which the kernel frees when its holder dies, stage the object in
-    one file and rename it into place after fsync: a writer killed at any moment leaves the old object or the new
-    one, and no lock. Readers need no turn. The file system must be local, with working `flock` and `rename`.
+    Writers take turns by `flock` on one file, which the kernel frees when its holder dies, stage the object
+    in one file and rename it into place after fsync: a writer killed at any moment leaves the old object or
+    the new one, and no lock. Readers need no turn. The file system must be local.
     """
 
     def __init__(self, root: Path) -> None:

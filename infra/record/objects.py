@@ -70,9 +70,9 @@ _REFUSED = (AlreadyExistsError, PreconditionError, FileNotFoundError)
 class ObjectStoreDriver:
     """Objects of a bucket below a prefix.
 
-    Credentials come from the provider's ordinary environment variables or instance identity. The client's own
-    retries are off: a conditional write whose answer was lost must be looked at before it is reported, since its
-    second try meets the first one's object and seems to have lost.
+    Credentials come from the provider's ordinary environment variables or instance identity. The client's
+    own retries are off: a conditional write whose answer was lost must be looked at before it is reported,
+    since its second try meets the first one's object and seems to have lost.
     """
 
     def __init__(
