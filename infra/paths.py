@@ -36,3 +36,23 @@ def docker_config(stack: str) -> Path:
 def image_tools() -> Path:
     """Directory, inside the tree and ignored by git, with the binaries that images copy."""
     return REPOSITORY / "build" / "tools"
+
+
+def tools_bin() -> Path:
+    """Directory, inside the tree and ignored by git, with links to the tools that this checkout uses."""
+    return REPOSITORY / "build" / "bin"
+
+
+def virtual_environment() -> Path:
+    """Link, inside the tree and ignored by git, to the virtual environment in the cache."""
+    return REPOSITORY / "build" / "venv"
+
+
+def pulumi_home() -> Path:
+    """Directory for PULUMI_HOME: plugins installed for this project never shadow a user's own."""
+    return cache_home() / "pulumi"
+
+
+def toolchain_pins() -> Path:
+    """Directory with one folder of pins a tool."""
+    return REPOSITORY / "toolchain"

@@ -1,0 +1,56 @@
+# Only chains: every step is a native command that works alone after `. ./env.sh`.
+STACK ?= local
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+toolchain := $(PYTHON) -m infra.toolchain
+run := $(toolchain) run --
+
+.DEFAULT_GOAL := help
+.PHONY: help up down test unit system roles lint preview smoke tools bench shell
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+
+up: ## bring the whole topology up on this machine, print its URLs
+	@$(toolchain) ensure up
+	@$(run) python -m infra.up
+
+down: ## take it down: containers, networks, volumes and local state, its record included
+	@$(toolchain) ensure up
+	@$(run) python -m infra.down
+
+test: lint unit system ## everything below that needs no account
+
+unit: ## unit tests and previews of every stack
+	@$(toolchain) ensure unit preview
+	@$(run) python -m pytest -n auto tests/unit tests/preview
+
+system: up ## tests of the running topology
+	@$(run) python -m pytest tests/system
+
+roles: ## molecule scenario of each role, or of ROLE=name
+	@$(toolchain) ensure up
+	@$(run) python -m tests.roles $(ROLE)
+
+lint: ## every linter
+	@$(toolchain) ensure lint
+	@$(run) python -m tests.lint
+
+preview: ## what `pulumi up` would change: STACK=name
+	@$(toolchain) ensure preview
+	@$(run) python -m infra.preview $(STACK)
+
+smoke: ## checks from outside of a running environment: STACK=name
+	@$(toolchain) ensure preview
+	@$(run) ansible-playbook ansible/playbooks/smoke.yml -e stack=$(STACK)
+
+tools: ## table of tools: version, where it came from
+	@$(toolchain) tools up unit lint
+
+bench: ## a benchmark: NAME=name; writes build/bench/NAME.json
+	@$(toolchain) ensure up unit
+	@$(run) python -m tests.bench $(NAME)
+
+shell: ## a shell with the environment set
+	@$(toolchain) ensure preview
+	@$(run) $${SHELL:-/bin/sh}
