@@ -1,6 +1,6 @@
 """Every secret that an environment has: what it is, how a new one is made, who uses it.
 
-On `local` all of them are generated; elsewhere those of `issuer` are put in by an operator, who gets them there.
+On `local` all of them are generated; elsewhere an operator puts in those that have another issuer than us.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ OURS = "us"
 class Secret:
     """One secret.
 
-    `public` names the objects that follow from the value and may be known to all (`public/<name>` in the store).
-    `local` ones belong to the outside world of the local stack and exist nowhere else.
+    `public` names the objects that follow from the value and may be known to all (`public/<name>` in the
+    store). `local` ones belong to the outside world of the local stack and exist nowhere else.
     """
 
     name: str

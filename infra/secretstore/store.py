@@ -1,0 +1,302 @@
+"""The secret store: values by name, encrypted in the record's store; public parts in clear beside them."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import yaml
+
+from infra.record import ConflictError, NotFoundError, Store, Stored
+from infra.secretstore import references, sops
+from infra.secretstore.catalogue import CATALOGUE
+from infra.secretstore.errors import (
+    MissingSecretError,
+    SecretStoreError,
+    TamperedError,
+    UnknownSecretError,
+)
+
+OBJECT = "secrets.sops.yaml"
+"""Key of the encrypted file in the record's store."""
+
+PUBLIC = "public"
+"""Folder of the public objects in the record's store."""
+
+_SCHEMA = 1
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a stored secret without its value."""
+
+    name: str
+    created_at: datetime
+    by: str
+
+
+class SecretStore(Protocol):
+    """What every driver offers. Values are kept in this process's memory only."""
+
+    def get(self, name: str) -> str:
+        """Value of a secret; `MissingSecretError` says how to set it."""
+        ...
+
+    def get_many(self, names: Iterable[str]) -> dict[str, str]:
+        """Values of several secrets; the error names all that are missing."""
+        ...
+
+    def resolve(self, text: str) -> str:
+        """A text with its references replaced by values."""
+        ...
+
+    def put(self, name: str, value: str, *, by: str) -> None:
+        """Set or replace a value, and the public objects that follow from it."""
+        ...
+
+    def put_many(self, values: Mapping[str, str], *, by: str) -> None:
+        """Set or replace several values in one write."""
+        ...
+
+    def entries(self) -> dict[str, Entry]:
+        """What is stored, without values; needs no identity."""
+        ...
+
+    def public(self, name: str) -> str:
+        """A public object; needs no identity."""
+        ...
+
+
+def check_name(name: str) -> str:
+    """Return a name of the catalogue.
+
+    Raises:
+        UnknownSecretError: for any other; the message has the nearest names.
+    """
+    if name in CATALOGUE:
+        return name
+    near = difflib.get_close_matches(name, CATALOGUE, n=3)
+    hint = f"; did you mean {', '.join(near)}?" if near else f"; there are: {', '.join(CATALOGUE)}"
+    raise UnknownSecretError(f"no secret is called {name!r}{hint}")
+
+
+class SopsStore:
+    """Driver: one file encrypted by SOPS for age recipients, an object of the record's store.
+
+    Written by reading, changing and a conditional write, so that two writers never lose each other's value.
+    """
+
+    def __init__(self, store: Store, stack: str, recipients: tuple[str, ...] = ()) -> None:
+        self._store = store
+        self._stack = stack
+        self._recipients = recipients
+        self._cache: tuple[str, dict[str, Any]] | None = None
+
+    @property
+    def where(self) -> str:
+        """URL of the encrypted file."""
+        return f"{self._store.url}/{OBJECT}"
+
+    def get(self, name: str) -> str:
+        """See `SecretStore.get`."""
+        return self.get_many((name,))[name]
+
+    def get_many(self, names: Iterable[str]) -> dict[str, str]:
+        """See `SecretStore.get_many`."""
+        wanted = [check_name(name) for name in names]
+        known = self._secrets() if wanted else {}
+        missing = [name for name in wanted if name not in known]
+        if missing:
+            raise self._missing(missing)
+        return {name: str(known[name]["value"]) for name in wanted}
+
+    def resolve(self, text: str) -> str:
+        """See `SecretStore.resolve`."""
+        values = self.get_many(references.find(text))
+        return references.resolve(text, values.__getitem__)
+
+    def put(self, name: str, value: str, *, by: str) -> None:
+        """See `SecretStore.put`."""
+        self.put_many({name: value}, by=by)
+
+    def put_many(self, values: Mapping[str, str], *, by: str) -> None:
+        """See `SecretStore.put_many`."""
+        self._change(lambda _: dict(values), by)
+
+    def put_absent(self, generate: Mapping[str, Callable[[], str]], *, by: str) -> list[str]:
+        """Generate and store those that have no value yet, in one write; returns their names."""
+        made: dict[str, str] = {}
+
+        def change(known: Mapping[str, Any]) -> dict[str, str]:
+            for name, make in generate.items():
+                if name in known:
+                    made.pop(name, None)
+                elif name not in made:
+                    made[name] = make()
+            return made
+
+        self._change(change, by)
+        return sorted(made)
+
+    def entries(self) -> dict[str, Entry]:
+        """See `SecretStore.entries`."""
+        document = self._parse(self._read())
+        return {
+            name: Entry(name, datetime.fromisoformat(item["created_at"]), item["by"])
+            for name, item in document.get("secrets", {}).items()
+        }
+
+    def version(self) -> str | None:
+        """Version of the encrypted file, None where there is none."""
+        stored = self._read()
+        return stored.version if stored else None
+
+    def public(self, name: str) -> str:
+        """See `SecretStore.public`."""
+        try:
+            return self._store.get(f"{PUBLIC}/{name}").data.decode()
+        except NotFoundError:
+            raise MissingSecretError(
+                f"{self._store.url} has no public object {name}; it is written together with the secret it"
+                f" follows from{self._how_to_prepare()}"
+            ) from None
+
+    def put_public(self, name: str, text: str) -> None:
+        """Write a public object unless it is there with this text."""
+        key, data = f"{PUBLIC}/{name}", text.encode()
+        for _ in range(_TRIES):
+            try:
+                stored = self._store.get(key)
+            except NotFoundError:
+                write = self._create(key, data)
+            else:
+                if stored.data == data:
+                    return
+                write = self._replace(key, data, stored.version)
+            if write:
+                return
+        raise SecretStoreError(f"{key} in {self._store.url} is being changed by others all the time")
+
+    def write_derived(self) -> None:
+        """Write every public object that follows from a stored value and is not there."""
+        for name, item in self._secrets().items():
+            if name in CATALOGUE:
+                self._write_public_parts(name, str(item["value"]))
+
+    def _write_public_parts(self, name: str, value: str) -> None:
+        for public, derive in CATALOGUE[name].public.items():
+            self.put_public(public, derive(value).rstrip("\n") + "\n")
+
+    def _change(self, change: Callable[[Mapping[str, Any]], Mapping[str, str]], by: str) -> None:
+        for _ in range(_TRIES):
+            stored = self._read()
+            encrypted = self._parse(stored)
+            document = copy.deepcopy(self._decrypt(stored))
+            values = change(document["secrets"])
+            if not values:
+                return
+            for name, value in values.items():
+                _check_value(check_name(name), value)
+                for derive in CATALOGUE[name].public.values():
+                    _check_derivable(name, value, derive)
+                document["secrets"][name] = {
+                    "value": value,
+                    "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "by": by,
+                }
+            data = sops.encrypt(document, self._recipients_of(encrypted))
+            written = self._replace(OBJECT, data, stored.version) if stored else self._create(OBJECT, data)
+            if written:
+                for name, value in values.items():
+                    self._write_public_parts(name, value)
+                return
+        raise SecretStoreError(f"{self.where} is being changed by others all the time; try again")
+
+    def _recipients_of(self, encrypted: Mapping[str, Any]) -> tuple[str, ...]:
+        if self._recipients:
+            return self._recipients
+        stored = tuple(item["recipient"] for item in encrypted.get("sops", {}).get("age") or ())
+        return stored or (sops.find_identity(self._stack).recipient(),)
+
+    def _create(self, key: str, data: bytes) -> bool:
+        try:
+            self._store.put_if_absent(key, data)
+        except ConflictError:
+            return False
+        return True
+
+    def _replace(self, key: str, data: bytes, version: str) -> bool:
+        try:
+            self._store.put_if_match(key, data, version)
+        except ConflictError:
+            return False
+        return True
+
+    def _read(self) -> Stored | None:
+        try:
+            return self._store.get(OBJECT)
+        except NotFoundError:
+            return None
+
+    def _parse(self, stored: Stored | None) -> dict[str, Any]:
+        if stored is None:
+            return {"secrets": {}}
+        try:
+            document = yaml.safe_load(stored.data)
+        except yaml.YAMLError:
+            document = None
+        if not isinstance(document, dict) or "sops" not in document or "secrets" not in document:
+            raise TamperedError(f"{self.where} is not a file of SOPS")
+        return document
+
+    def _secrets(self) -> dict[str, Any]:
+        secrets: dict[str, Any] = self._decrypt(self._read())["secrets"]
+        return secrets
+
+    def _decrypt(self, stored: Stored | None) -> dict[str, Any]:
+        if stored is None:
+            return {"schema": _SCHEMA, "secrets": {}}
+        if self._cache is None or self._cache[0] != stored.version:
+            try:
+                document = sops.decrypt(stored.data, sops.find_identity(self._stack))
+            except SecretStoreError as error:
+                raise type(error)(f"{self.where}: {error}") from error
+            self._cache = (stored.version, document)
+        return self._cache[1]
+
+    def _missing(self, names: list[str]) -> MissingSecretError:
+        lines = [f"no value in {self.where} for: {', '.join(names)}{self._how_to_prepare()}"]
+        for name in names:
+            secret = CATALOGUE[name]
+            lines.append(
+                f"  {name}: {secret.what}, from {secret.issuer};"
+                f" set it with: python -m infra.secretstore set {name} --stack {self._stack} < FILE"
+            )
+        return MissingSecretError("\n".join(lines))
+
+    def _how_to_prepare(self) -> str:
+        if self._stack.startswith("local"):
+            return f" (python -m infra.secretstore prepare --stack {self._stack} generates all)"
+        return ""
+
+
+def _check_value(name: str, value: str) -> None:
+    if not value.strip():
+        raise SecretStoreError(f"the value of {name} is empty")
+    if "\0" in value:
+        raise SecretStoreError(f"the value of {name} holds a NUL character")
+
+
+def _check_derivable(name: str, value: str, derive: Callable[[str], str]) -> None:
+    try:
+        derive(value)
+    except ValueError:
+        # The library's message may quote the value.
+        raise SecretStoreError(
+            f"the value of {name} is not what it must be: {CATALOGUE[name].what}"
+        ) from None
