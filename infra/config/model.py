@@ -1,0 +1,310 @@
+"""The stack file as types (CFG-1, CFG-2). Values of secrets are never in it: references are."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from infra.config.types import (
+    Certificate,
+    Cpus,
+    DomainName,
+    Email,
+    EmailDomain,
+    Headers,
+    HostName,
+    Identifier,
+    Ipv4,
+    Ipv4Network,
+    MemoryGb,
+    ModelName,
+    PortNumber,
+    RecordUrl,
+    Region,
+    SecretReference,
+    ServiceName,
+    ServiceUrl,
+    SshPublicKey,
+    Switch,
+    Ttl,
+    Url,
+    UsdAmount,
+    UserName,
+    VectorStoreId,
+    ZoneId,
+)
+
+
+class Model(BaseModel):
+    """Base of everything in a stack file: unknown keys refused, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Role(StrEnum):
+    """What a host is for; which one serves is runtime state."""
+
+    PRIMARY = "primary"
+    STANDBY = "standby"
+
+
+class DropletSize(StrEnum):
+    """Machine types of DigitalOcean that are large enough (VM-1: 2 vCPU, 4 GB)."""
+
+    BASIC_2_4 = "s-2vcpu-4gb"
+    BASIC_4_8 = "s-4vcpu-8gb"
+    BASIC_8_16 = "s-8vcpu-16gb"
+    GENERAL_2_8 = "g-2vcpu-8gb"
+    GENERAL_4_16 = "g-4vcpu-16gb"
+    CPU_2_4 = "c-2"
+    CPU_4_8 = "c-4"
+
+
+class _Machine(Model):
+    name: ServiceName
+    region: Region
+    role: Role
+
+
+class DockerMachine(_Machine):
+    """A systemd machine in a container; its address stands in `infra/world/topology.py`."""
+
+    cpus: Cpus = 2
+    memory_gb: MemoryGb = 4
+
+
+class DropletMachine(_Machine):
+    """A DigitalOcean Droplet."""
+
+    size: DropletSize = DropletSize.BASIC_2_4
+    ip_range: Ipv4Network
+
+
+class ExistingMachine(_Machine):
+    """A machine that somebody else made."""
+
+    address: Ipv4
+    port: PortNumber = 22
+    host_key: SshPublicKey
+
+
+class DockerHosts(Model):
+    """Machines in containers of this computer's Docker Engine."""
+
+    driver: Literal["docker"]
+    user: UserName = "ops"
+    machines: Annotated[tuple[DockerMachine, ...], Field(min_length=1)]
+
+
+class DigitalOceanHosts(Model):
+    """Droplets with Ubuntu 24.04 LTS."""
+
+    driver: Literal["digitalocean"]
+    user: UserName = "ops"
+    image: Literal["ubuntu-24-04-x64", "debian-12-x64", "debian-13-x64"] = "ubuntu-24-04-x64"
+    operator_keys: Annotated[tuple[SshPublicKey, ...], Field(min_length=1)]
+    operator_networks: Annotated[tuple[Ipv4Network, ...], Field(min_length=1)]
+    machines: Annotated[tuple[DropletMachine, ...], Field(min_length=1)]
+
+
+class ExistingHosts(Model):
+    """Machines by address."""
+
+    driver: Literal["existing"]
+    user: UserName = "ops"
+    machines: Annotated[tuple[ExistingMachine, ...], Field(min_length=1)]
+
+
+Hosts = Annotated[DockerHosts | DigitalOceanHosts | ExistingHosts, Field(discriminator="driver")]
+
+
+class Rfc2136Dns(Model):
+    """An authoritative server that takes TSIG updates: one key for the public record, one for challenges."""
+
+    driver: Literal["rfc2136"]
+    zone: DomainName
+    challenge_zone: DomainName
+    server: Ipv4
+    port: PortNumber = 53
+    ttl: Ttl
+    algorithm: Literal["hmac-sha256", "hmac-sha512"] = "hmac-sha256"
+    key_name: Identifier
+    key_secret: SecretReference
+    challenge_key_name: Identifier
+    challenge_key_secret: SecretReference
+
+
+class CloudflareDns(Model):
+    """A zone at Cloudflare, records never proxied (002, section 4)."""
+
+    driver: Literal["cloudflare"]
+    zone: DomainName
+    zone_id: ZoneId
+    challenge_zone: DomainName
+    plan: Literal["free", "pro", "business", "enterprise"] = "free"
+    ttl: Ttl
+    api_token: SecretReference
+    challenge_api_token: SecretReference
+
+
+Dns = Annotated[Rfc2136Dns | CloudflareDns, Field(discriminator="driver")]
+
+
+class Acme(Model):
+    """The certificate authority and the account's contact."""
+
+    directory: Url
+    email: Email
+
+
+class Registry(Model):
+    """Where images are pushed to and pulled from: `<host>/<namespace>/<image>`."""
+
+    host: HostName
+    namespace: Identifier
+    username: Identifier
+    password: SecretReference
+
+
+class Login(Model):
+    """The OIDC provider (VM-6)."""
+
+    issuer: Url
+    client_id: Identifier
+    client_secret: SecretReference
+    cookie_secret: SecretReference
+    audiences: Annotated[tuple[Identifier, ...], Field(min_length=1)]
+    email_domains: Annotated[tuple[EmailDomain, ...], Field(min_length=1)]
+
+
+class Record(Model):
+    """Store of the environment's record (REC-1)."""
+
+    url: RecordUrl
+    region: Region | None = None
+    endpoint: Url | None = None
+
+
+class SecretStore(Model):
+    """Where values of secrets are kept."""
+
+    driver: Literal["sops"] = "sops"
+
+
+class Variables(Model):
+    """Environment of the service by the names of 002, section 3, and 003; one set a region."""
+
+    OPENAI_API_KEY: SecretReference
+    OPENAI_BASE_URL: Url = "https://api.openai.com/v1"
+    OPENAI_DEFAULT_MODEL: ModelName
+    OPENAI_LOW_COST_MODEL: ModelName
+    OPENAI_FAILOVER_MODEL: ModelName
+    OPENAI_RESPONSES_MODEL: ModelName
+    SUPABASE_URL: Url
+    SUPABASE_SERVICE_ROLE_KEY: SecretReference
+    AGENTS_MENU_VECTOR_STORE_ID: VectorStoreId
+    AGENTS_ALLERGENS_VECTOR_STORE_ID: VectorStoreId
+    AGENTS_POLICIES_VECTOR_STORE_ID: VectorStoreId
+    AGENT_SESSION_BUDGET_USD: UsdAmount = Decimal("0.75")
+    AGENT_DAILY_BUDGET_USD: UsdAmount = Decimal("50")
+    WHATSAPP_APP_SECRET: SecretReference
+    WHATSAPP_VERIFY_TOKEN: SecretReference
+    OTEL_SERVICE_NAME: ServiceName = "icupa-agents-service"
+    OTEL_EXPORTER_OTLP_ENDPOINT: ServiceUrl = "http://otel-collector:4318"
+    OTEL_EXPORTER_OTLP_HEADERS: Headers = ""
+    OTLP_EXPORTER_ENDPOINT: Url
+    OTLP_EXPORTER_HEADERS: Headers
+
+    @model_validator(mode="after")
+    def _session_within_day(self) -> Self:
+        if self.AGENT_SESSION_BUDGET_USD > self.AGENT_DAILY_BUDGET_USD:
+            raise ValueError(
+                f"AGENT_SESSION_BUDGET_USD {self.AGENT_SESSION_BUDGET_USD} is above "
+                f"AGENT_DAILY_BUDGET_USD {self.AGENT_DAILY_BUDGET_USD}; accepted: at most the daily budget"
+            )
+        return self
+
+
+if TYPE_CHECKING:
+
+    class StandbyVariables(Model):
+        """Variables that differ in the standby region; every one of `Variables` may."""
+
+else:
+    StandbyVariables = create_model(
+        "StandbyVariables",
+        __base__=Model,
+        **{name: (field.rebuild_annotation() | None, None) for name, field in Variables.model_fields.items()},
+    )
+
+
+class Switches(Model):
+    """First values of the switches (CFG-2); afterwards they live in the environment's record."""
+
+    AI_REALTIME_ENABLED: Switch
+    AI_RESPONSES_ENABLED: Switch
+    WHATSAPP_INTEGRATION_ENABLED: Switch
+    FEATURE_AGENT_CHAT: Switch
+    FEATURE_AGENT_VOICE: Switch
+    FEATURE_AGENT_VOUCHERS: Switch
+
+    def as_environment(self) -> dict[str, str]:
+        """Values as the service reads them: `true` or `false`."""
+        return {name: str(value).lower() for name, value in self.model_dump().items()}
+
+
+class Stack(Model):
+    """One environment."""
+
+    domain: DomainName
+    hosts: Hosts
+    dns: Dns
+    acme: Acme
+    resolvers: Annotated[tuple[Ipv4, ...], Field(min_length=1)]
+    trust: tuple[Certificate, ...] = ()
+    registry: Registry
+    login: Login
+    record: Record
+    secretstore: SecretStore = SecretStore()
+    variables: Variables
+    standby_variables: StandbyVariables = StandbyVariables()
+    switches: Switches
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = []
+        machines = self.hosts.machines
+        roles = [machine.role for machine in machines]
+        if sorted(roles) != sorted(Role):
+            problems.append(
+                f"hosts.machines: found roles {', '.join(roles)}; accepted: one primary and one standby"
+            )
+        for attribute in ("name", "region"):
+            values = [getattr(machine, attribute) for machine in machines]
+            if len(set(values)) != len(values):
+                problems.append(
+                    f"hosts.machines: found {attribute} {', '.join(values)}; accepted: each {attribute} once"
+                )
+        if not self.domain.endswith("." + self.dns.zone):
+            problems.append(f"domain: found {self.domain}; accepted: a name below dns.zone {self.dns.zone}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def variables_for(self, role: Role) -> Variables:
+        """Variables of a region: the standby's own where it has some, the primary's otherwise (CFG-1)."""
+        if role is Role.PRIMARY:
+            return self.variables
+        own = {
+            name: getattr(self.standby_variables, name) for name in self.standby_variables.model_fields_set
+        }
+        return self.variables.model_copy(
+            update={name: value for name, value in own.items() if value is not None}
+        )
+
+    def regional_name(self, region: str) -> str:
+        """DNS name of one region, which has a certificate at any time as the public name has."""
+        return f"{region}.{self.domain}"

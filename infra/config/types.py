@@ -1,0 +1,264 @@
+"""Domain types of a stack file: every type says what it accepts, in words an operator can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StrictBool, StrictStr
+
+from infra.secretstore.catalogue import CATALOGUE
+
+
+@dataclass(frozen=True)
+class Accepts:
+    """What a type accepts; `secret` keeps a refused value out of messages."""
+
+    text: str
+    secret: bool = False
+
+
+REFERENCE = re.compile(r"\$\{secret:([a-z0-9-]+)\}")
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_LOCAL_PART = r"[A-Za-z0-9._%+-]+"
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError("does not match")
+        return value
+
+    return check
+
+
+def _url(schemes: frozenset[str]) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname or re.search(r"\s", value):
+            raise ValueError("not such a URL")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("credentials, query and fragment have no place in it")
+        _ = parts.port
+        return value.rstrip("/")
+
+    return check
+
+
+def _known(name: str) -> str:
+    if name not in CATALOGUE:
+        raise ValueError("not in the catalogue")
+    return name
+
+
+def _reference(value: str) -> str:
+    match = REFERENCE.fullmatch(value)
+    if match is None:
+        raise ValueError("not a reference")
+    _known(match.group(1))
+    return value
+
+
+def _text_with_references(value: str) -> str:
+    for name in REFERENCE.findall(value):
+        _known(name)
+    if "${" in REFERENCE.sub("", value):
+        raise ValueError("not a reference")
+    return value
+
+
+def _headers(value: str) -> str:
+    """`name=value[,name=value…]`; credentials only as references."""
+    _text_with_references(value)
+    for pair in filter(None, value.split(",")):
+        name, found, content = pair.partition("=")
+        if not found or not re.fullmatch(r"[A-Za-z0-9-]+", name.strip()) or not content.strip():
+            raise ValueError("not name=value pairs")
+        if re.search(r"auth|key|token|secret", name, re.IGNORECASE) and not REFERENCE.search(content):
+            raise ValueError("a credential in clear text")
+    return value
+
+
+def _amount(value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
+        raise ValueError("not an amount")
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError as error:
+        raise ValueError("not an amount") from error
+    exponent = amount.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -2 or not 0 < amount <= 10_000:  # noqa: PLR2004
+        raise ValueError("out of range")
+    return amount
+
+
+def _whole(low: int, high: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError("out of range")
+        return value
+
+    return check
+
+
+def _ipv4(value: object) -> IPv4Address:
+    if not isinstance(value, (str, IPv4Address)):
+        raise ValueError("not an address")
+    return IPv4Address(value)
+
+
+def _ipv4_network(value: object) -> IPv4Network:
+    if not isinstance(value, (str, IPv4Network)):
+        raise ValueError("not a network")
+    return IPv4Network(value)
+
+
+def _certificate(value: str) -> str:
+    if REFERENCE.fullmatch(value):
+        return _reference(value)
+    if not re.fullmatch(
+        r"\s*(-----BEGIN CERTIFICATE-----\s+[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+", value
+    ):
+        raise ValueError("not a certificate")
+    return value
+
+
+Text = StrictStr
+Switch = Annotated[StrictBool, Accepts("true or false")]
+DomainName = Annotated[
+    StrictStr,
+    AfterValidator(_matching(rf"(?=.{{4,253}}$)({_LABEL}\.)+[a-z]{{2,63}}")),
+    Accepts("a domain name in lower case without final dot, such as agents.example.com"),
+]
+Region = Annotated[
+    StrictStr,
+    AfterValidator(_matching(_LABEL)),
+    Accepts("a region name that can be a DNS label, such as fra1"),
+]
+SecretReference = Annotated[
+    StrictStr,
+    AfterValidator(_reference),
+    Accepts(
+        "a reference ${secret:<name>} (the value itself goes into the secret store); names: "
+        + ", ".join(sorted(CATALOGUE)),
+        secret=True,
+    ),
+]
+Certificate = Annotated[
+    StrictStr,
+    AfterValidator(_certificate),
+    Accepts("a certificate in PEM, or a reference ${secret:<name>} to one", secret=True),
+]
+Headers = Annotated[
+    StrictStr,
+    AfterValidator(_headers),
+    Accepts(
+        "name=value pairs separated by commas, credentials only as references, such as "
+        "Authorization=Bearer ${secret:otlp-token}",
+        secret=True,
+    ),
+]
+ModelName = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"[a-z0-9][a-z0-9._:-]{1,99}")),
+    Accepts("a model name of lower-case letters, digits and . _ : -, such as gpt-4.1-mini"),
+]
+VectorStoreId = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"vs_[A-Za-z0-9_-]{3,64}")),
+    Accepts("a vector store id that begins with vs_"),
+]
+ServiceName = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"[a-z][a-z0-9-]{1,62}")),
+    Accepts("a name of lower-case letters, digits and -"),
+]
+UserName = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,31}")),
+    Accepts("a user name of lower-case letters, digits, _ and -"),
+]
+Identifier = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")),
+    Accepts("letters, digits and . _ / -, at most 128"),
+]
+UsdAmount = Annotated[
+    Decimal,
+    BeforeValidator(_amount),
+    PlainSerializer(str),
+    Accepts("an amount in USD above 0 and up to 10000, with at most two decimals"),
+]
+Url = Annotated[
+    StrictStr,
+    AfterValidator(_url(frozenset({"https"}))),
+    Accepts("an https URL without credentials, query or fragment"),
+]
+ServiceUrl = Annotated[
+    StrictStr,
+    AfterValidator(_url(frozenset({"http", "https"}))),
+    Accepts("an http or https URL without credentials, query or fragment"),
+]
+RecordUrl = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"(file:///|s3://|gs://|az://|file://~/)[A-Za-z0-9._/~-]+")),
+    Accepts(
+        "file:///<directory>, s3://<bucket>/<prefix>, gs://<bucket>/<prefix> or az://<container>/<prefix>"
+    ),
+]
+Email = Annotated[
+    StrictStr,
+    AfterValidator(_matching(rf"{_LOCAL_PART}@({_LABEL}\.)+[a-z]{{2,63}}")),
+    Accepts("an e-mail address"),
+]
+EmailDomain = Annotated[
+    StrictStr,
+    AfterValidator(_matching(rf"\*|({_LABEL}\.)+[a-z]{{2,63}}")),
+    Accepts("a domain of e-mail addresses, or * for all that the login server issues"),
+]
+HostName = Annotated[
+    StrictStr,
+    AfterValidator(_matching(rf"({_LABEL}\.)+[a-z]{{2,63}}(:[0-9]{{2,5}})?")),
+    Accepts("a host name with an optional port, such as ghcr.io"),
+]
+SshPublicKey = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"(ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa) [A-Za-z0-9+/=]+( [^\s]+)?")),
+    Accepts("an SSH public key: ssh-ed25519 AAAA…"),
+]
+Digest = Annotated[
+    StrictStr, AfterValidator(_matching(r"sha256:[0-9a-f]{64}")), Accepts("sha256: and 64 hexadecimal digits")
+]
+ZoneId = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"[0-9a-f]{32}")),
+    Accepts("a Cloudflare zone id: 32 hexadecimal digits"),
+]
+Ipv4 = Annotated[
+    IPv4Address, BeforeValidator(_ipv4), PlainSerializer(str), Accepts("an IPv4 address, such as 203.0.113.7")
+]
+Ipv4Network = Annotated[
+    IPv4Network,
+    BeforeValidator(_ipv4_network),
+    PlainSerializer(str),
+    Accepts("an IPv4 network, such as 203.0.113.0/24"),
+]
+Ttl = Annotated[
+    int, BeforeValidator(_whole(1, 86_400)), Accepts("a whole number of seconds, 1 to 86400, such as 15")
+]
+PortNumber = Annotated[int, BeforeValidator(_whole(1, 65_535)), Accepts("a port, 1 to 65535")]
+Cpus = Annotated[
+    int, BeforeValidator(_whole(2, 256)), Accepts("a whole number of CPUs, at least 2 (the smallest host)")
+]
+MemoryGb = Annotated[
+    int,
+    BeforeValidator(_whole(4, 4096)),
+    Accepts("a whole number of gigabytes, at least 4 (the smallest host)"),
+]

@@ -1,0 +1,137 @@
+"""The service itself, in two slots, and the job that migrates its database first (DEP-4)."""
+
+from __future__ import annotations
+
+from infra.services import names
+from infra.services.context import Context
+from infra.services.model import (
+    Condition,
+    Dependency,
+    EnvironmentFile,
+    File,
+    Health,
+    HttpProbe,
+    Network,
+    Port,
+    Probe,
+    Resources,
+    Scratch,
+    Service,
+    Slot,
+)
+
+ENVIRONMENT_FILE = "agents-service.env"
+SLOTS = (Slot.BLUE, Slot.GREEN)
+DRAIN_GRACE_SECONDS = 3
+"""How long readiness fails before the listener closes: longer than the proxy needs to notice."""
+DRAIN_SECONDS = 30
+_OWNER_PASSWORD = "postgres-owner-password"  # noqa: S105 - a secret's name
+STOP_SECONDS = DRAIN_GRACE_SECONDS + DRAIN_SECONDS + 7
+
+
+def slot_name(slot: Slot) -> str:
+    """Name of a slot's service, on the network too."""
+    return f"{names.AGENTS}-{slot}"
+
+
+def image_variable(slot: Slot) -> str:
+    """Variable of `.env` with a slot's image: runtime state."""
+    return f"AGENTS_IMAGE_{slot.upper()}"
+
+
+def _python_get(path: str) -> tuple[str, ...]:
+    url = f"http://127.0.0.1:{names.AGENTS_PORT}{path}"
+    return ("python3", "-c", f"import urllib.request as r; r.urlopen('{url}', timeout=2)")
+
+
+def _probe(path: str, interval: float, failures: int) -> Probe:
+    return Probe(HttpProbe(path, names.AGENTS_PORT, _python_get(path)), interval, 3, failures)
+
+
+def environment(context: Context) -> EnvironmentFile:
+    """Every variable of CFG-1 for this region, and those that only this deployment needs."""
+    login = context.stack.login
+    values = {name: str(value) for name, value in context.variables.model_dump(mode="json").items()}
+    del values["OTLP_EXPORTER_ENDPOINT"], values["OTLP_EXPORTER_HEADERS"]
+    if not values["OTEL_EXPORTER_OTLP_HEADERS"]:
+        del values["OTEL_EXPORTER_OTLP_HEADERS"]
+    values |= {
+        "ENVIRONMENT": context.environment,
+        "REGION": context.region,
+        "LISTEN_PORT": str(names.AGENTS_PORT),
+        "OIDC_ISSUER": login.issuer,
+        "OIDC_AUDIENCE": ",".join(dict.fromkeys((login.client_id, *login.audiences))),
+        "DATABASE_HOST": names.POSTGRES,
+        "DATABASE_PORT": str(names.POSTGRES_PORT),
+        "DATABASE_NAME": "agents",
+        "DATABASE_USER": "agents",
+        "DATABASE_PASSWORD": names.secret("postgres-app-password"),
+        "REDIS_URL": f"redis://:{names.secret('redis-password')}@{names.REDIS}:{names.REDIS_PORT}/0",
+        "METRICS_TOKEN": names.secret("metrics-token"),
+        "DRAIN_GRACE_SECONDS": str(DRAIN_GRACE_SECONDS),
+        "DRAIN_SECONDS": str(DRAIN_SECONDS),
+    }
+    if context.trust_path:
+        values |= {"SSL_CERT_FILE": context.trust_path, "OIDC_CA_FILE": context.trust_path}
+    return EnvironmentFile(ENVIRONMENT_FILE, values, tuple(type(context.stack.switches).model_fields))
+
+
+def service(context: Context) -> Service:
+    """The server; which slot runs, and which image, is runtime state."""
+    return Service(
+        name=names.AGENTS,
+        image=names.AGENTS_IMAGE,
+        uid=names.USERS[names.AGENTS],
+        slots=SLOTS,
+        networks=(Network.EDGE, Network.DATA, Network.TELEMETRY),
+        environment_files=(environment(context),),
+        files=context.trust,
+        scratch=(Scratch("/tmp", 64),),  # noqa: S108 - a memory-backed directory of the container's own
+        ports=(Port("http", names.AGENTS_PORT),),
+        health=Health(
+            startup=_probe("/health", 2, 30),
+            readiness=_probe("/health/ready", 2, 2),
+            liveness=_probe("/health", 10, 3),
+        ),
+        dependencies=(
+            Dependency(names.MIGRATE, Condition.COMPLETED),
+            Dependency(names.POSTGRES),
+            Dependency(names.REDIS),
+            Dependency(names.OTEL_COLLECTOR, Condition.STARTED),
+        ),
+        resources=Resources(cpus=1.5, memory_mib=1024, pids=256, reserved_memory_mib=256),
+        stop_seconds=STOP_SECONDS,
+    )
+
+
+def migrations(context: Context) -> Service:
+    """Migrates the schema with the code of the same slot's image, as the owner of the schema."""
+    del context
+    return Service(
+        name=names.MIGRATE,
+        image=names.AGENTS_IMAGE,
+        uid=names.USERS[names.AGENTS],
+        slots=SLOTS,
+        job=True,
+        command=("migrate",),
+        networks=(Network.DATA,),
+        environment={
+            "DATABASE_HOST": names.POSTGRES,
+            "DATABASE_PORT": str(names.POSTGRES_PORT),
+            "DATABASE_NAME": "agents",
+            "DATABASE_USER": "agents",
+            "DATABASE_OWNER_USER": "agents_owner",
+            "DATABASE_OWNER_PASSWORD_FILE": f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
+        },
+        files=(
+            File(
+                f"secrets/migrate/{_OWNER_PASSWORD}",
+                f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
+                names.secret(_OWNER_PASSWORD),
+                secret=True,
+            ),
+        ),
+        scratch=(Scratch("/tmp", 16),),  # noqa: S108 - a memory-backed directory of the container's own
+        dependencies=(Dependency(names.POSTGRES),),
+        resources=Resources(cpus=1, memory_mib=512, pids=64),
+    )

@@ -1,0 +1,208 @@
+"""What a service is, for any runtime: plain data, no rendering and no I/O.
+
+`infra/runtimes/compose.py` makes a Compose project of it; nothing here is Compose's own. Texts may hold
+references `${secret:<name>}`, which stay references until a file is written on a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Network(StrEnum):
+    """Networks between services of one host."""
+
+    EDGE = "edge"
+    """Proxy, login and agents; has a way out and a fixed subnet, in which the proxy's address is fixed."""
+    DATA = "data"
+    """Agents and their databases; no way out."""
+    TELEMETRY = "telemetry"
+    """Whoever sends or is scraped; no way out."""
+    EGRESS = "egress"
+    """A way out for those that are not at the edge, and for ports published on the loopback address."""
+
+
+class Slot(StrEnum):
+    """The two places of the service of which one is active; which one is runtime state."""
+
+    BLUE = "blue"
+    GREEN = "green"
+
+
+class Condition(StrEnum):
+    """What must be so of another service before this one starts."""
+
+    STARTED = "started"
+    READY = "ready"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True)
+class EnvironmentFile:
+    """A file of variables in the project directory that operators know by name (VM-3)."""
+
+    name: str
+    variables: Mapping[str, str]
+    runtime: tuple[str, ...] = ()
+    """Names of variables that come from the environment's record when the file is written."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file given to a service, `source` below the project directory, `path` inside the container."""
+
+    source: str
+    path: str
+    content: str
+    secret: bool = False
+    """Only the service's user may read it, and its content is shown nowhere."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory of the project mounted read-only as a whole, so that renames inside it are seen."""
+
+    source: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Named, persistent storage at `path` inside the container."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Memory-backed directory at `path`; size in MiB."""
+
+    path: str
+    size_mib: int = 16
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of the container; `published` on the host at `host_address` where set."""
+
+    name: str
+    number: int
+    published: int | None = None
+    host_address: str = "0.0.0.0"  # noqa: S104 - the edge listens for everybody; the firewall is the host's
+
+
+@dataclass(frozen=True)
+class HttpProbe:
+    """Succeeds where `GET path` answers 200; `command` does the same from inside."""
+
+    path: str
+    port: int
+    command: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class CommandProbe:
+    """Succeeds where a command inside the container exits 0."""
+
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A check with its rhythm; seconds."""
+
+    check: HttpProbe | CommandProbe
+    interval: float = 5
+    timeout: float = 3
+    failures: int = 3
+
+
+@dataclass(frozen=True)
+class Health:
+    """`startup` guards a slow start, `readiness` decides on traffic, `liveness` on a restart."""
+
+    readiness: Probe
+    startup: Probe | None = None
+    liveness: Probe | None = None
+
+    @property
+    def startup_seconds(self) -> float:
+        """How long a start may take before failures count."""
+        return self.startup.interval * self.startup.failures if self.startup else 0
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Upper limits and what is set aside; memory in MiB."""
+
+    cpus: float
+    memory_mib: int
+    pids: int = 256
+    reserved_memory_mib: int = 32
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """Another service and what must be so of it first."""
+
+    service: str
+    condition: Condition = Condition.READY
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service. Everything it does not name it does not get: capabilities, writable paths, networks."""
+
+    name: str
+    image: str
+    """Key of the image: a directory below `images/`, or the release's, then `slots` decide on the digest."""
+    uid: int
+    networks: tuple[Network, ...]
+    resources: Resources
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    environment_files: tuple[EnvironmentFile, ...] = ()
+    project_variables: tuple[str, ...] = ()
+    """Variables of the project's own file `.env` that are handed on under the same name."""
+    files: tuple[File, ...] = ()
+    directories: tuple[Directory, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    scratch: tuple[Scratch, ...] = ()
+    ports: tuple[Port, ...] = ()
+    health: Health | None = None
+    dependencies: tuple[Dependency, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    stop_seconds: int = 10
+    slots: tuple[Slot, ...] = ()
+    job: bool = False
+    """Runs once and ends; others wait for its completion."""
+    edge_address: str | None = None
+    """Fixed address on the edge network."""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All services of one host, and what belongs to the project as a whole."""
+
+    services: tuple[Service, ...]
+    project_file: EnvironmentFile
+    edge_subnet: str
+    edge_gateway: str
+    files: tuple[File, ...] = ()
+    """Files in directories that services mount as a whole."""
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Images whose digests belong to the program; those of slots are runtime state."""
+        return tuple(sorted({service.image for service in self.services if not service.slots}))
+
+    def service(self, name: str) -> Service:
+        """Service by name; an error lists those that exist."""
+        for service in self.services:
+            if service.name == name:
+                return service
+        raise KeyError(f"{name}: accepted: {', '.join(service.name for service in self.services)}")

@@ -1,0 +1,51 @@
+"""Names, ports and users of the services: what one service has to know of another (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+AGENTS = "agents"
+MIGRATE = "migrate"
+TRAEFIK = "traefik"
+OAUTH2_PROXY = "oauth2-proxy"
+OTEL_COLLECTOR = "otel-collector"
+POSTGRES = "postgres"
+REDIS = "redis"
+PROMETHEUS = "prometheus"
+
+AGENTS_IMAGE = "agents-service"
+AGENTS_PORT = 8080
+TRAEFIK_INTERNAL_PORT = 8082
+OAUTH2_PROXY_PORT = 4180
+OAUTH2_PROXY_METRICS_PORT = 44180
+OTLP_GRPC_PORT = 4317
+OTLP_HTTP_PORT = 4318
+OTEL_HEALTH_PORT = 13133
+OTEL_METRICS_PORT = 8888
+POSTGRES_PORT = 5432
+REDIS_PORT = 6379
+PROMETHEUS_PORT = 9090
+
+USERS = {
+    AGENTS: 10001,
+    TRAEFIK: 10002,
+    OAUTH2_PROXY: 10003,
+    OTEL_COLLECTOR: 10004,
+    POSTGRES: 10005,
+    REDIS: 10006,
+    PROMETHEUS: 10007,
+}
+
+EDGE_SUBNET = IPv4Network("172.31.250.0/24")
+EDGE_GATEWAY = IPv4Address("172.31.250.1")
+"""The host, as its services see it."""
+TRAEFIK_ADDRESS = IPv4Address("172.31.250.2")
+"""Fixed, because oauth2-proxy believes forwarded headers from this address only."""
+
+TRUST_PATH = "/etc/icupa/trust.pem"
+SECRETS_PATH = "/run/secrets"
+
+
+def secret(name: str) -> str:
+    """Reference to a secret, resolved when a file is written on a host."""
+    return f"${{secret:{name}}}"

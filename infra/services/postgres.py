@@ -1,0 +1,47 @@
+"""PostgreSQL of the service: tables of its own, not Supabase's (DB-1)."""
+
+from __future__ import annotations
+
+from infra.services import names
+from infra.services.context import Context
+from infra.services.model import (
+    CommandProbe,
+    File,
+    Health,
+    Network,
+    Port,
+    Probe,
+    Resources,
+    Scratch,
+    Service,
+    Volume,
+)
+
+
+def _password(name: str) -> File:
+    return File(f"secrets/postgres/{name}", f"{names.SECRETS_PATH}/{name}", names.secret(name), secret=True)
+
+
+def service(context: Context) -> Service:
+    """The database server; passwords of its roles are files."""
+    del context
+    ready = CommandProbe(
+        ("pg_isready", "--quiet", "--host=127.0.0.1", "--username=agents", "--dbname=agents")
+    )
+    return Service(
+        name=names.POSTGRES,
+        image=names.POSTGRES,
+        uid=names.USERS[names.POSTGRES],
+        networks=(Network.DATA,),
+        files=(
+            _password("postgres-superuser-password"),
+            _password("postgres-owner-password"),
+            _password("postgres-app-password"),
+        ),
+        volumes=(Volume("postgres", "/var/lib/postgresql/data"),),
+        scratch=(Scratch("/run/postgresql"), Scratch("/tmp", 64)),  # noqa: S108 - the container's own
+        ports=(Port("postgres", names.POSTGRES_PORT),),
+        health=Health(startup=Probe(ready, 1, 3, 60), readiness=Probe(ready, 10, 3, 3)),
+        resources=Resources(cpus=1.5, memory_mib=768, pids=256, reserved_memory_mib=256),
+        stop_seconds=60,
+    )

@@ -1,0 +1,42 @@
+"""All services of one host."""
+
+from __future__ import annotations
+
+from infra.services import (
+    agents,
+    names,
+    oauth2_proxy,
+    otel_collector,
+    postgres,
+    prometheus,
+    redis,
+    traefik,
+)
+from infra.services.context import Context
+from infra.services.model import EnvironmentFile, Topology
+
+PROJECT_FILE = ".env"
+
+
+def topology(context: Context) -> Topology:
+    """Services of a host, whatever runs them."""
+    return Topology(
+        services=(
+            traefik.service(context),
+            oauth2_proxy.service(context),
+            agents.service(context),
+            agents.migrations(context),
+            otel_collector.service(context),
+            postgres.service(context),
+            redis.service(context),
+            prometheus.service(context),
+        ),
+        project_file=EnvironmentFile(
+            PROJECT_FILE,
+            otel_collector.project_environment(context),
+            tuple(agents.image_variable(slot) for slot in agents.SLOTS),
+        ),
+        files=traefik.dynamic_files(context),
+        edge_subnet=str(names.EDGE_SUBNET),
+        edge_gateway=str(names.EDGE_GATEWAY),
+    )
