@@ -1,0 +1,42 @@
+"""Filters over a host's project and runtime state, for the role `edge`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+from infra.site import edge
+from infra.site.project import ProjectError
+from infra.site.runtime import HostRuntime
+
+
+def active_route(project: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
+    """The file that names the slot to the proxy."""
+    try:
+        return edge.route_file(project, HostRuntime.parse(runtime))
+    except (ProjectError, ValueError) as error:
+        raise AnsibleFilterError(str(error)) from None
+
+
+def edge_checks(runtime: dict[str, Any]) -> list[dict[str, Any]]:
+    """What proxy and login must answer."""
+    return edge.checks(HostRuntime.parse(runtime))
+
+
+def idle_services(project: dict[str, Any], runtime: dict[str, Any]) -> list[str]:
+    """Services of the slot that does not serve."""
+    return edge.idle_services(project, HostRuntime.parse(runtime))
+
+
+class FilterModule:
+    """Registers the filters."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name to filter."""
+        return {"active_route": active_route, "edge_checks": edge_checks, "idle_services": idle_services}

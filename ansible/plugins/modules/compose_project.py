@@ -1,0 +1,300 @@
+#!/usr/bin/python
+"""Brings a Compose project that a systemd unit owns to its wanted state; see DOCUMENTATION."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: compose_project
+short_description: Converge a Compose project through its systemd unit
+description:
+  - Compares the running containers with what must run, by the hash that each carries as a label.
+  - Where all fit, changes nothing. Else pulls missing images, then starts or reloads the unit, which runs
+    C(docker compose up -d) and so touches only containers that are out of date, and waits for their health.
+options:
+  project: {description: Name of the Compose project., type: str, required: true}
+  unit: {description: Name of the systemd unit., type: str}
+  services:
+    description: Service to its C(configuration) hash and whether it is a C(job) that ends.
+    type: dict
+  idle:
+    description: Services that must not run.
+    type: list
+    elements: str
+  state:
+    description:
+      - V(started) makes the wanted services run and leaves idle ones alone.
+      - V(retired) stops idle ones gracefully.
+    choices: [started, retired]
+    type: str
+  images: {description: Images to pull where missing., type: list, elements: str}
+  docker_config: {description: Directory with the registry login., type: path}
+  timeout: {description: Seconds until everything must be healthy., type: int}
+attributes:
+  check_mode: {support: full}
+author: ICUPA platform
+"""
+
+EXAMPLES = """
+- name: Start the project
+  compose_project:
+    project: agents-service
+    unit: agents-service.service
+    services: "{{ __agents_stack_files.services }}"
+"""
+
+RETURN = """
+reasons: {description: Why the project had to be converged., type: list, returned: always}
+"""
+
+LABEL = "dev.icupa.configuration"
+POLL = 0.5
+LOG_LINES = 15
+PULL_TIMEOUT = 1800
+
+
+@dataclass(frozen=True)
+class Container:
+    """What matters of one container; `health` is empty where it has no check."""
+
+    id: str
+    service: str
+    configuration: str
+    status: str
+    health: str
+    exit_code: int
+
+
+class ConvergeError(Exception):
+    """The project did not reach its state."""
+
+
+class Docker:
+    """Docker's command line, as root, with the project's registry login."""
+
+    def __init__(self, config: str | None) -> None:
+        self.environment = {**os.environ, **({"DOCKER_CONFIG": config} if config else {})}
+
+    def run(
+        self, *arguments: str, timeout: float = 120, fail: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command; ConvergeError with its message where `fail`."""
+        done = subprocess.run(
+            ["docker", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=self.environment,
+        )
+        if fail and done.returncode != 0:
+            raise ConvergeError(f"docker {' '.join(arguments[:2])}: {done.stderr.strip()}")
+        return done
+
+    def containers(self, project: str) -> list[Container]:
+        """All containers of a project, also ended ones."""
+        listed = self.run("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}")
+        ids = listed.stdout.split()
+        if not ids:
+            return []
+        inspected = self.run("inspect", *ids, fail=False)
+        found = []
+        for item in json.loads(inspected.stdout):
+            labels, state = item["Config"]["Labels"], item["State"]
+            found.append(
+                Container(
+                    id=item["Id"],
+                    service=labels.get("com.docker.compose.service", ""),
+                    configuration=labels.get(LABEL, ""),
+                    status=state["Status"],
+                    health=(state.get("Health") or {}).get("Status", ""),
+                    exit_code=state["ExitCode"],
+                )
+            )
+        return found
+
+
+def unfit(
+    services: dict[str, Any], idle: list[str], containers: list[Container], *, ready: bool
+) -> dict[str, str]:
+    """Service to what is wrong with it; with `ready`, one that is still starting counts as wrong too."""
+    wrong: dict[str, str] = {}
+    by_service: dict[str, list[Container]] = {}
+    for container in containers:
+        by_service.setdefault(container.service, []).append(container)
+    for name, wanted in services.items():
+        found = by_service.get(name, [])
+        if not found:
+            wrong[name] = "has no container"
+        for container in found:
+            if container.configuration != wanted["configuration"]:
+                wrong[name] = "has an outdated configuration"
+            elif wanted["job"]:
+                if container.status != "exited" or container.exit_code != 0:
+                    wrong[name] = f"has not ended well ({container.status}, exit code {container.exit_code})"
+            elif container.status != "running":
+                wrong[name] = f"is {container.status}"
+            elif container.health == "unhealthy" or (ready and container.health == "starting"):
+                wrong[name] = f"is {container.health}"
+    for name in by_service:
+        if name not in services and name not in idle:
+            wrong[name] = "is not part of the project any more"
+    return wrong
+
+
+def unit_property(unit: str, name: str) -> str:
+    """A property of a systemd unit; empty where systemd does not know it."""
+    done = subprocess.run(
+        ["systemctl", "show", "--property", name, "--value", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
+def unit_problems(unit: str) -> dict[str, str]:
+    """What is wrong with the unit itself."""
+    wrong = {}
+    if unit_property(unit, "ActiveState") != "active":
+        wrong[unit] = "is not active"
+    elif unit_property(unit, "UnitFileState") != "enabled":
+        wrong[unit] = "is not enabled"
+    elif unit_property(unit, "NeedDaemonReload") == "yes":
+        wrong[unit] = "has a changed definition"
+    return wrong
+
+
+def pull(docker: Docker, images: list[str]) -> list[str]:
+    """Pull what the engine does not hold; returns what was pulled."""
+    pulled = []
+    for image in images:
+        if docker.run("image", "inspect", "--format", "{{.Id}}", image, fail=False).returncode != 0:
+            docker.run("pull", "--quiet", image, timeout=PULL_TIMEOUT)
+            pulled.append(image)
+    return pulled
+
+
+def systemctl(*arguments: str) -> None:
+    """Run systemctl; ConvergeError with the unit's last messages."""
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        journal = subprocess.run(
+            [
+                "journalctl",
+                "--no-pager",
+                "--lines",
+                str(LOG_LINES),
+                "--output",
+                "cat",
+                "--unit",
+                arguments[-1],
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        raise ConvergeError(f"systemctl {' '.join(arguments)} failed: {journal.stdout.strip()}")
+
+
+def report(docker: Docker, wrong: dict[str, str], containers: list[Container]) -> str:
+    """What is wrong, with the last lines that each service logged."""
+    lines = []
+    for name, what in sorted(wrong.items()):
+        lines.append(f"{name} {what}")
+        for container in containers:
+            if container.service == name:
+                logged = docker.run("logs", "--tail", str(LOG_LINES), container.id, fail=False)
+                lines += [f"    {line}" for line in (logged.stdout + logged.stderr).splitlines()]
+    return "\n".join(lines)
+
+
+def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
+    """State `started`."""
+    parameters = module.params
+    services, idle, unit = parameters["services"], parameters["idle"], parameters["unit"]
+    project = parameters["project"]
+    wrong = {**unfit(services, idle, docker.containers(project), ready=False), **unit_problems(unit)}
+    result: dict[str, Any] = {
+        "changed": bool(wrong),
+        "reasons": [f"{name} {what}" for name, what in sorted(wrong.items())],
+    }
+    if module.check_mode:
+        return result
+    if wrong:
+        result["pulled"] = pull(docker, parameters["images"])
+        if unit_property(unit, "NeedDaemonReload") == "yes" or not unit_property(unit, "FragmentPath"):
+            systemctl("daemon-reload")
+        if unit_property(unit, "UnitFileState") != "enabled":
+            systemctl("enable", unit)
+        if unit_property(unit, "ActiveState") == "active":
+            systemctl("reload", unit)
+        else:
+            systemctl("start", unit)
+    deadline = time.monotonic() + parameters["timeout"]
+    while True:
+        containers = docker.containers(project)
+        remaining = unfit(services, idle, containers, ready=True)
+        if not remaining:
+            return result
+        if time.monotonic() > deadline:
+            raise ConvergeError(
+                f"not healthy after {parameters['timeout']} s:\n{report(docker, remaining, containers)}"
+            )
+        time.sleep(POLL)
+
+
+def retire(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
+    """State `retired`: each idle service gets its own stop grace period."""
+    parameters = module.params
+    running = [
+        container
+        for container in docker.containers(parameters["project"])
+        if container.service in parameters["idle"] and container.status in ("running", "restarting", "paused")
+    ]
+    if running and not module.check_mode:
+        docker.run("stop", *(container.id for container in running))
+    return {
+        "changed": bool(running),
+        "reasons": [f"{container.service} served no more and was stopped" for container in running],
+    }
+
+
+def main() -> None:
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "required": True},
+            "unit": {"type": "str"},
+            "services": {"type": "dict"},
+            "idle": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["started", "retired"], "default": "started"},
+            "images": {"type": "list", "elements": "str", "default": []},
+            "docker_config": {"type": "path"},
+            "timeout": {"type": "int", "default": 180},
+        },
+        required_if=[("state", "started", ("unit", "services"))],
+        supports_check_mode=True,
+    )
+    docker = Docker(module.params["docker_config"])
+    converge = start if module.params["state"] == "started" else retire
+    try:
+        module.exit_json(**converge(module, docker))
+    except FileNotFoundError as error:
+        if module.check_mode:
+            module.exit_json(changed=True, reasons=[f"{error.filename} is not installed yet"])
+        module.fail_json(msg=f"{error.filename} is not installed")
+    except (ConvergeError, subprocess.TimeoutExpired) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the site play does on the controller: reads the stack, bootstraps the record, renders host files."""

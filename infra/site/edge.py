@@ -1,0 +1,68 @@
+"""What the edge of one host must do: route to the slot that serves, answer, and leave the other slot alone (VM-5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from infra.services import names
+from infra.services.traefik import ACTIVE_ROUTE, DYNAMIC_DIRECTORY, active_route
+from infra.site.project import ProjectError, parse_project
+from infra.site.runtime import HostRuntime
+
+_MODE = "0444"
+
+
+def _servers(route: Any) -> list[str]:
+    """URLs of all servers in a dynamic configuration; ProjectError for anything else than one."""
+    try:
+        services = route["http"]["services"]
+        return [
+            server["url"] for service in services.values() for server in service["loadBalancer"]["servers"]
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise ProjectError(f"{ACTIVE_ROUTE}: not a configuration with services") from None
+
+
+def route_file(raw: Mapping[str, Any], runtime: HostRuntime) -> dict[str, Any]:
+    """The file that names the slot, checked: an empty or wrong one would answer 404 to everybody."""
+    project = parse_project(raw)
+    text = active_route(runtime.active_slot)
+    servers = _servers(yaml.safe_load(text))
+    if not servers:
+        raise ProjectError(f"{ACTIVE_ROUTE}: names no server")
+    for url in servers:
+        if (host := urlsplit(url).hostname) not in project.compose["services"]:
+            raise ProjectError(f"{ACTIVE_ROUTE}: names {host}, which is no service of the project")
+    owners = [
+        (entry.uid, entry.gid) for entry in project.files if entry.path.startswith(f"{DYNAMIC_DIRECTORY}/")
+    ]
+    uid, gid = owners[0] if owners else (0, 0)
+    return {"path": ACTIVE_ROUTE, "content": text, "mode": _MODE, "uid": uid, "gid": gid}
+
+
+def checks(runtime: HostRuntime) -> list[dict[str, Any]]:
+    """What proxy and login answer when the slot serves, for the module `service_answers`."""
+    server = _servers(yaml.safe_load(active_route(runtime.active_slot)))[0]
+    return [
+        {
+            "service": names.TRAEFIK,
+            "port": names.TRAEFIK_INTERNAL_PORT,
+            "path": f"/api/http/services/{names.AGENTS}@file",
+            "contains": f'"{server}":"UP"',
+        },
+        {"service": names.OAUTH2_PROXY, "port": names.OAUTH2_PROXY_PORT, "path": "/ready", "contains": ""},
+    ]
+
+
+def idle_services(raw: Mapping[str, Any], runtime: HostRuntime) -> list[str]:
+    """Services of the slot that does not serve."""
+    services: Mapping[str, Any] = parse_project(raw).compose["services"]
+    return sorted(
+        name
+        for name, service in services.items()
+        if service.get("profiles") and runtime.active_slot not in service["profiles"]
+    )

@@ -1,0 +1,31 @@
+"""Values of secrets for the files of a host; kept in this process's memory only (SEC-4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from infra.record import RecordError
+from infra.secretstore import SecretStoreError, open_store, references
+
+Resolve = Callable[[str], str]
+
+
+class SecretsError(Exception):
+    """Secrets can't be read; the message names them, never a value."""
+
+
+def open_resolver(
+    secretstore: Mapping[str, Any], stack: str, record: Mapping[str, Any], texts: Iterable[str]
+) -> Resolve:
+    """A function that resolves references, with the values that `texts` need read at once; raises SecretsError."""
+    try:
+        names = sorted({name for text in texts for name in references.find(text)})
+        values = open_store(secretstore, stack, record=record).get_many(names) if names else {}
+    except (SecretStoreError, RecordError, ValueError) as error:
+        raise SecretsError(f"secrets of stack {stack}: {error}") from error
+
+    def resolve(text: str) -> str:
+        return references.resolve(text, values.__getitem__)
+
+    return resolve
