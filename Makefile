@@ -9,7 +9,7 @@ run := $(toolchain) run --
 .PHONY: help up down test unit system roles lint preview smoke tools bench shell
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 up: ## bring the whole topology up on this machine, print its URLs
 	@$(toolchain) ensure up
@@ -38,7 +38,7 @@ lint: ## every linter
 
 preview: ## what `pulumi up` would change: STACK=name
 	@$(toolchain) ensure preview
-	@$(run) python -m infra.preview $(STACK)
+	@$(run) python -m infra.preview --stack $(STACK)
 
 smoke: ## checks from outside of a running environment: STACK=name
 	@$(toolchain) ensure preview

@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("tools", "the same, then print the table of tools"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; default: up")
+        command.add_argument(
+            "groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; default: up"
+        )
     options = parser.parse_args(arguments)
     try:
         return _dispatch(options)

@@ -80,7 +80,8 @@ def _complete(target: Path) -> bool:
 
 
 def _make(target: Path) -> None:
-    # Scripts hold the directory's absolute name, so it is built in place; the marker, written last, makes it whole.
+    # Scripts hold the directory's absolute name, so it is built in place; the marker, written last,
+    # tells that it is whole.
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -133,7 +134,10 @@ def _run(command: list[str], what: str, began: float) -> None:
             words[line.split(" ", 1)[0]] += 1
             if time.monotonic() - said >= _SAY_EVERY or line.startswith("Installing"):
                 said = time.monotonic()
-                _say(f"{what}: {words['Collecting']} packages found, installing: {bool(words['Installing'])}", began)
+                _say(
+                    f"{what}: {words['Collecting']} packages found, installing: {bool(words['Installing'])}",
+                    began,
+                )
     if process.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-_LOG_TAIL:])
         raise ToolchainError(f"virtual environment: {what} failed, see {log}:\n{tail}")

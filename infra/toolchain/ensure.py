@@ -1,0 +1,145 @@
+"""Has everything that a group of commands needs; runs in the virtual environment."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from infra import paths
+from infra.toolchain import base, build, builder, debian, engine, plugins, resolve, venv
+from infra.toolchain.errors import ToolchainError
+from infra.toolchain.pins import Pin, load_all
+from infra.toolchain.plugins import Installed
+from infra.toolchain.progress import Progress
+from infra.toolchain.resolve import Tool
+from infra.toolchain.table import show
+
+# Compilers use every core already; a second job fills the time in which the first one downloads.
+JOBS = 2
+
+_PROGRAM_GROUPS = {"preview", "up"}
+_CONTROLLER = ("git",)
+_LOCAL_CONTROLLER = ("git", "ssh", "ssh-keygen", *base.COMMANDS)
+
+
+class Toolchain:
+    """The tools of one run, each resolved once."""
+
+    def __init__(self, progress: Progress, pins: dict[str, Pin] | None = None) -> None:
+        self._progress = progress
+        self._pins = pins if pins is not None else load_all()
+        self._search = resolve.search_path()
+        self.tools: dict[str, Tool] = {}
+
+    def tool(self, name: str) -> Tool:
+        """Return one tool, built if need be.
+
+        Raises:
+            ToolchainError: if it has no pins or can't be built.
+        """
+        if name not in self.tools:
+            if name not in self._pins:
+                raise ToolchainError(f"no pins for {name}; known: {', '.join(self._pins)}")
+            pin = self._pins[name]
+            found = resolve.on_path(pin, self.tools, self._search) or resolve.cached(pin)
+            self.tools[name] = found or self._build(pin)
+        return self.tools[name]
+
+    def executable(self, name: str) -> Path | None:
+        """Return the executable of the tool `name`, built if need be; None where it has no pins."""
+        return self.tool(name).binary if name in self._pins else None
+
+    def ensure(self, groups: Iterable[str], pool: ThreadPoolExecutor) -> list[Future[Tool]]:
+        """Resolve the tools of the groups; return what is still being built."""
+        absent: list[Pin] = []
+        for pin in resolve.needed(self._pins, set(groups)):
+            found = resolve.on_path(pin, self.tools, self._search) or resolve.cached(pin)
+            if found is None:
+                absent.append(pin)
+            else:
+                self.tools[pin.name] = found
+        for pin in absent:
+            self._prepare(pin)
+        return [pool.submit(self.tool, pin.name) for pin in absent]
+
+    def _prepare(self, pin: Pin) -> None:
+        """Resolve, before threads start, what several builds share."""
+        if pin.go is not None:
+            self.tool("go")
+            if pin.go.generator is not None:
+                self.tool(pin.go.generator.tool)
+
+    def _build(self, pin: Pin) -> Tool:
+        go = self.tool("go").binary if pin.go is not None else None
+        return build.build(pin, go, self.tool, self._progress)
+
+
+def run(groups: Sequence[str], *, table: bool) -> int:
+    """Have everything that the groups need; print a table of it if asked to.
+
+    Raises:
+        ToolchainError: telling what is missing and what to do.
+    """
+    began = time.monotonic()
+    progress = Progress()
+    toolchain = Toolchain(progress)
+    wanted = set(groups)
+    local = "up" in wanted
+    rows: list[tuple[str, str, str]] = []
+    installed: list[Installed] = []
+    with progress.shown(), ThreadPoolExecutor(max_workers=JOBS) as pool:
+        debian.install(_LOCAL_CONTROLLER if local else _CONTROLLER, progress)
+        jobs: list[Future[Tool]] = toolchain.ensure(wanted, pool)
+        image: Future[str] | None = None
+        layout: Future[Path] | None = None
+        try:
+            if local:
+                rows.append(("docker engine", engine.ensure(progress), "PATH"))
+                layout = pool.submit(base.ensure, progress)
+                image = pool.submit(builder.ensure_image, progress)
+            for job in jobs:
+                job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        if layout is not None and image is not None:
+            layout.result()
+            builder.ensure(image.result(), toolchain.tool("buildkitd"), progress)
+        link_tools(toolchain.tools.values())
+        copy_for_images(tool for tool in toolchain.tools.values() if tool.pin.image)
+        if wanted & _PROGRAM_GROUPS:
+            installed = plugins.ensure(toolchain.executable, progress)
+    if table:
+        show(toolchain.tools.values(), rows, installed)
+    elif time.monotonic() - began > 1:
+        print(f"toolchain ready ({time.monotonic() - began:.0f} s)")
+    return 0
+
+
+def link_tools(tools: Iterable[Tool]) -> None:
+    """Link each binary into the checkout's own directory, which `env.sh` puts on PATH."""
+    for tool in tools:
+        for name, file in tool.binaries.items():
+            venv.link(paths.tools_bin() / name, file)
+
+
+def copy_for_images(tools: Iterable[Tool]) -> None:
+    """Copy binaries to where images take them from; a copy whose content is right is left alone."""
+    for tool in tools:
+        home = paths.image_tools() / tool.pin.name
+        home.mkdir(parents=True, exist_ok=True)
+        for name, file in tool.binaries.items():
+            copy = home / name
+            if copy.is_file() and filecmp.cmp(file, copy, shallow=True):
+                continue
+            aside = home.parent / f".{name}.{os.getpid()}"
+            shutil.copyfile(file, aside)
+            aside.chmod(0o755)
+            stamp = file.stat()
+            os.utime(aside, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+            aside.replace(copy)
