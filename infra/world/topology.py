@@ -11,6 +11,8 @@ DOMAIN = f"agents.{ZONE}"
 CHALLENGE_ZONE = f"challenge.{ZONE}"
 NETWORK = f"{PREFIX}-internet"
 SUBNET = IPv4Network("10.80.0.0/24")
+PRIVATE = IPv4Network("10.80.0.0/16")
+"""Every network of the stack: the internet network and those of the machines."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ LOGIN = Party("login", "login", IPv4Address("10.80.0.13"), 443)
 REGISTRY = Party("registry", "registry", IPv4Address("10.80.0.14"), 443)
 VENDORS = Party("vendors", "vendors", IPv4Address("10.80.0.15"), 443)
 TRACES = Party("traces", "traces", IPv4Address("10.80.0.16"), 4318)
+ACME_PROVISIONER = "acme"
+ACME_DIRECTORY = f"https://{ACME.host}:{ACME.port}/acme/{ACME_PROVISIONER}/directory"
+"""What an ACME client is given; the world's CA is the root of it and of what it issues."""
+VENDORS_CONTROL_PORT = 9000
+"""Port, plain HTTP, where tests make a vendor slow or faulty: apart from the vendors' own API."""
 PARTIES = (NAMESERVER, RESOLVER, ACME, LOGIN, REGISTRY, VENDORS, TRACES)
 
 PRIMARY = Machine("primary", "primary", IPv4Address("10.80.0.20"), IPv4Network("10.80.1.0/24"))

@@ -1,0 +1,59 @@
+"""Unbound of the local stack: everybody's resolver, caching as a provider's does."""
+
+from __future__ import annotations
+
+from infra.world import topology
+
+CONFIGURATION_PATH = "/etc/unbound/unbound.conf"
+# Docker's own resolver, on every network but the default one; it asks the host's.
+_ENGINE_RESOLVER = "127.0.0.11"
+
+
+def configuration() -> str:
+    """Text of unbound.conf.
+
+    Without the validator: the local zones are not signed, and the host's resolver may not pass DNSSEC on. A
+    name server that was away is asked again at once: it is one of ours, and restarts are tested.
+    """
+    return f"""\
+server:
+    interface: 0.0.0.0
+    port: {topology.RESOLVER.port}
+    do-ip6: no
+    do-daemonize: no
+    use-syslog: no
+    logfile: ""
+    pidfile: ""
+    chroot: ""
+    username: unbound
+    module-config: "iterator"
+    access-control: 0.0.0.0/0 refuse
+    access-control: 127.0.0.0/8 allow
+    access-control: {topology.PRIVATE} allow
+    do-not-query-localhost: no
+    cache-max-negative-ttl: 1
+    infra-host-ttl: 1
+    infra-keep-probing: yes
+    hide-identity: yes
+    hide-version: yes
+
+remote-control:
+    control-enable: no
+
+stub-zone:
+    name: {topology.ZONE}.
+    stub-addr: {topology.NAMESERVER.address}
+
+stub-zone:
+    name: {topology.CHALLENGE_ZONE}.
+    stub-addr: {topology.NAMESERVER.address}
+
+forward-zone:
+    name: "."
+    forward-addr: {_ENGINE_RESOLVER}
+"""
+
+
+def files() -> dict[str, str]:
+    """Every configuration file of the container, path to text."""
+    return {CONFIGURATION_PATH: configuration()}
