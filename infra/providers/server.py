@@ -207,7 +207,7 @@ class _Servicer(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=request.news, failures=_failures(failures))
 
     def DiffConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        olds = to_properties(request.oldInputs) or to_properties(request.olds)
+        olds = to_properties(request.old_inputs) or to_properties(request.olds)
         return _diff_response(_compare(_configuration(olds), _configuration(to_properties(request.news))))
 
     def Configure(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
@@ -230,7 +230,7 @@ class _Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     def Diff(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         state, news = to_properties(request.olds), to_properties(request.news)
-        old_inputs = to_properties(request.oldInputs)
+        old_inputs = to_properties(request.old_inputs)
         for path in request.ignoreChanges:
             if path in old_inputs:
                 news[path] = old_inputs[path]
