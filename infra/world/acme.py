@@ -22,7 +22,7 @@ _SHORTEST = "5m"
 
 
 def configuration(lifetime: str = LIFETIME) -> dict[str, Any]:
-    """Configuration of step-ca: one ACME provisioner, DNS-01 only, certificates valid for `lifetime` (`5m` to `2160h`)."""
+    """Configuration of step-ca: one ACME provisioner, DNS-01 only; certificates are valid for `lifetime`."""
     return {
         "root": f"{SECRETS_PATH}/ca.pem",
         "crt": f"{SECRETS_PATH}/intermediate.crt",

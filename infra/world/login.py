@@ -51,7 +51,8 @@ def redirect_uris() -> list[str]:
 def settings() -> dict[str, Any]:
     """Settings of reference/identity.
 
-    A client's `secret` names one of `client_secrets` in the mounted seed.json, a user's `name` one of `passwords`.
+    In the mounted seed.json, a client's `secret` names one of `client_secrets`, a user's `name` one of
+    `passwords`.
     """
     machine_client = {"grant_types": ["client_credentials"], "resources": [RESOURCE, OTHER_RESOURCE]}
     return {

@@ -24,7 +24,7 @@ TTL = 15
 
 # The zone file's serial; Knot counts up from it in the journal.
 _SERIAL = 1
-# An answer "not there (yet)" is believed for a second only: bootstrap and ACME create what was asked for before.
+# "Not there (yet)" is believed for a second only: bootstrap and ACME create what was asked for before.
 _NEGATIVE_TTL = 1
 
 

@@ -1,4 +1,4 @@
-"""The trace sink of the local stack: OTLP over HTTPS with a bearer token, kept as lines of JSON (OTLP/JSON)."""
+"""The trace sink of the local stack: OTLP over HTTPS with a bearer token, kept as lines of OTLP/JSON."""
 
 from __future__ import annotations
 
