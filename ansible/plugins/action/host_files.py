@@ -1,0 +1,34 @@
+"""Controller side of `host_files`: renders files that name a `template` of the role."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
+
+
+class ActionModule(ActionBase):
+    """Gives every file its `content`; all else is the module's."""
+
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Render, then hand to the module."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        template = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
+        arguments = dict(self._task.args)
+        files: list[dict[str, Any]] = []
+        for wanted in arguments.get("files") or []:
+            entry = dict(wanted)
+            name = entry.pop("template", None)
+            if name is not None:
+                (entry["content"],) = template.run([f"{name}.j2"], variables=task_vars or {})
+            files.append(entry)
+        result.update(
+            self._execute_module(
+                module_name="host_files", module_args={**arguments, "files": files}, task_vars=task_vars
+            )
+        )
+        return result

@@ -1,0 +1,258 @@
+#!/usr/bin/python
+"""Make system files of a host what they must be, in one task; see DOCUMENTATION."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+---
+module: host_files
+short_description: Make system files what they must be, in one task
+description:
+  - Writes whole files, replaces or adds single lines, sets modes and removes files, all owned by root.
+  - Every new content is validated before the first file is replaced, so that a refused one changes nothing.
+  - Files are replaced by renaming; missing directories are made with mode 0755.
+author: ICUPA operations
+options:
+  files:
+    description: >-
+      Whole files, C(path), C(content), C(mode) (octal text, 0644 by default) and C(validate) (a command;
+      %s is the staged file).
+    type: list
+    elements: dict
+    default: []
+  lines:
+    description: >-
+      Single lines of files, C(path), C(match) (a regular expression of the whole line) and C(line). The first
+      match is replaced and further ones are removed; without a match the line is added at the end.
+    type: list
+    elements: dict
+    default: []
+  modes:
+    description: Path to mode (octal text), for what may be there; absent files are passed over.
+    type: dict
+    default: {}
+  absent:
+    description: Files to remove.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: full}
+"""
+
+EXAMPLES = """
+- name: Configure sshd
+  host_files:
+    files:
+      - path: /etc/ssh/sshd_config.d/00-icupa.conf
+        content: "PermitRootLogin no"
+        mode: "0600"
+        validate: /usr/sbin/sshd -t -f %s
+"""
+
+RETURN = """
+changed_paths: {description: What was changed or removed., type: list, returned: always}
+"""
+
+DEFAULT_MODE = 0o644
+DIRECTORY_MODE = 0o755
+
+
+class FilesError(Exception):
+    """A content was refused by its validation; nothing was changed."""
+
+
+def read(path: Path) -> str | None:
+    """Content of a file, None where there is none."""
+    return path.read_text() if path.is_file() else None
+
+
+def with_line(text: str, match: str, line: str) -> str:
+    """Replace the first line that matches by `line` and drop the other ones; add it where none does."""
+    pattern = re.compile(match)
+    kept: list[str] = []
+    placed = False
+    for present in text.splitlines():
+        if not pattern.fullmatch(present):
+            kept.append(present)
+        elif not placed:
+            kept.append(line)
+            placed = True
+    if not placed:
+        kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def stage(path: Path, content: str, mode: int) -> Path:
+    """Write the content beside `path`, ready to be renamed over it."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    staged = Path(name)
+    staged.chmod(mode)
+    return staged
+
+
+def validate(command: str, content: str, name: str) -> None:
+    """Run `command` on a private copy of the content; %s stands for its path.
+
+    Raises:
+        FilesError: the command refused it; the message holds what it said.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / Path(name).name
+        copy.write_text(content)
+        arguments = [str(copy) if part == "%s" else part for part in shlex.split(command)]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise FilesError(f"{name} was refused by {arguments[0]}: {(done.stderr or done.stdout).strip()}")
+
+
+class Change:
+    """One path with its present and its wanted content and mode."""
+
+    def __init__(self, path: str, content: str | None, mode: int | None, command: str = "") -> None:
+        self.path = Path(path)
+        self.content = content
+        self.command = command
+        self.before = read(self.path)
+        exists = self.path.exists()
+        self.mode_before = stat.S_IMODE(self.path.stat().st_mode) if exists else None
+        self.mode = mode if mode is not None else self.mode_before
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether the content differs."""
+        return self.content is not None and self.content != self.before
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything differs."""
+        return self.rewrites or (self.mode is not None and self.mode != self.mode_before)
+
+    def apply(self) -> None:
+        """Bring content and mode to what is wanted."""
+        mode = DEFAULT_MODE if self.mode is None else self.mode
+        if self.content is not None and self.rewrites:
+            make_directories(self.path.parent)
+            staged = stage(self.path, self.content, mode)
+            try:
+                staged.replace(self.path)
+            except OSError:
+                with contextlib.suppress(FileNotFoundError):
+                    staged.unlink()
+                raise
+        else:
+            self.path.chmod(mode)
+
+    def diff(self) -> dict[str, str]:
+        """Entry of Ansible's diff."""
+        if self.rewrites:
+            return {
+                "before_header": str(self.path),
+                "after_header": str(self.path),
+                "before": self.before or "",
+                "after": self.content or "",
+            }
+        return {
+            "before_header": f"{self.path} (mode)",
+            "after_header": f"{self.path} (mode)",
+            "before": f"{self.mode_before or 0:04o}\n",
+            "after": f"{self.mode or 0:04o}\n",
+        }
+
+
+def make_directories(directory: Path) -> None:
+    """Make a directory and its parents with mode 0755 whatever the umask is."""
+    if directory.is_dir():
+        return
+    make_directories(directory.parent)
+    directory.mkdir()
+    directory.chmod(DIRECTORY_MODE)
+
+
+def wanted(params: dict[str, Any]) -> list[Change]:
+    """All changes that the options ask for, whether or not they are needed."""
+    changes = [
+        Change(
+            entry["path"],
+            entry["content"],
+            int(entry.get("mode", f"{DEFAULT_MODE:o}"), 8),
+            entry.get("validate", ""),
+        )
+        for entry in params["files"]
+    ]
+    edited: dict[str, str] = {}
+    for entry in params["lines"]:
+        text = edited.get(entry["path"]) or read(Path(entry["path"])) or ""
+        edited[entry["path"]] = with_line(text, entry["match"], entry["line"])
+    changes += [Change(path, content, None) for path, content in edited.items()]
+    changes += [
+        Change(path, None, int(mode, 8)) for path, mode in params["modes"].items() if Path(path).exists()
+    ]
+    return changes
+
+
+def run(
+    params: dict[str, Any], check: bool, validator: Callable[[str, str, str], None] = validate
+) -> dict[str, Any]:
+    """Do what the options ask for; the module's result.
+
+    Raises:
+        FilesError: a content was refused; nothing was changed.
+    """
+    changes = [change for change in wanted(params) if change.changes]
+    removed = [path for path in params["absent"] if Path(path).exists()]
+    if not check:
+        for change in changes:
+            if change.command and change.content is not None:
+                validator(change.command, change.content, str(change.path))
+    differences = [change.diff() for change in changes]
+    differences += [
+        {"before_header": path, "after_header": path, "before": read(Path(path)) or "", "after": ""}
+        for path in removed
+    ]
+    if not check:
+        for change in changes:
+            change.apply()
+        for path in removed:
+            Path(path).unlink()
+    paths = [*dict.fromkeys(str(change.path) for change in changes), *removed]
+    return {"changed": bool(paths), "changed_paths": paths, "diff": differences}
+
+
+def main() -> None:
+    """Run as a module."""
+    module = AnsibleModule(
+        argument_spec={
+            "files": {"type": "list", "elements": "dict", "default": []},
+            "lines": {"type": "list", "elements": "dict", "default": []},
+            "modes": {"type": "dict", "default": {}},
+            "absent": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module.params, module.check_mode))
+    except FilesError as error:
+        module.fail_json(msg=f"{error}. Nothing was changed.")
+
+
+if __name__ == "__main__":
+    main()
