@@ -1,4 +1,4 @@
-"""What the edge of one host must do: route to the slot that serves, answer, and leave the other slot alone (VM-5)."""
+"""What the edge of one host must do: route to the slot that serves, and answer (VM-5)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from infra.services import names
-from infra.services.traefik import ACTIVE_ROUTE, DYNAMIC_DIRECTORY, active_route
+from infra.services.traefik import ACTIVE_ROUTE, active_route
 from infra.site.project import ProjectError, parse_project
 from infra.site.runtime import HostRuntime
 
@@ -37,11 +37,7 @@ def route_file(raw: Mapping[str, Any], runtime: HostRuntime) -> dict[str, Any]:
     for url in servers:
         if (host := urlsplit(url).hostname) not in project.compose["services"]:
             raise ProjectError(f"{ACTIVE_ROUTE}: names {host}, which is no service of the project")
-    owners = [
-        (entry.uid, entry.gid) for entry in project.files if entry.path.startswith(f"{DYNAMIC_DIRECTORY}/")
-    ]
-    uid, gid = owners[0] if owners else (0, 0)
-    return {"path": ACTIVE_ROUTE, "content": text, "mode": _MODE, "uid": uid, "gid": gid}
+    return {"path": ACTIVE_ROUTE, "content": text, "mode": _MODE, "uid": 0, "gid": 0}
 
 
 def checks(runtime: HostRuntime) -> list[dict[str, Any]]:

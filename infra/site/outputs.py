@@ -1,4 +1,4 @@
-"""Outputs of a stack, as the inventory and the procedures read them (docs/architecture.md, "Stack outputs")."""
+"""Outputs of a stack, as inventory and procedures read them (docs/architecture.md, "Stack outputs")."""
 
 from __future__ import annotations
 

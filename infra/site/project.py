@@ -85,7 +85,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class HostFile:
-    """One file as it must be; `path` relative. `hidden`: no diff; `masked`: variables whose values no diff shows."""
+    """One file as it must be. `hidden`: no diff; `masked`: variables whose values no diff shows."""
 
     path: str
     content: str = field(repr=False)
@@ -126,8 +126,8 @@ def parse_project(raw: Mapping[str, Any]) -> RenderedProject:
             for item in error.errors(include_input=False, include_url=False)
         )
         raise ProjectError(f"rendered project: {wrong}") from None
-    for entry in (*project.files, *project.directories):
-        _relative(entry.path)
+    for path in [file.path for file in project.files] + [entry.path for entry in project.directories]:
+        _relative(path)
     if not project.compose.get("services"):
         raise ProjectError("rendered project: compose has no services")
     return project
@@ -190,7 +190,7 @@ def _configuration(
 ) -> str:
     """Hash of all that makes a container out of date: definition, variables it uses, files it reads.
 
-    A directory that is mounted as a whole is watched by its service: what is in it never makes it out of date.
+    A directory that is mounted as a whole is watched by its service: what is in it makes nothing out of date.
     """
     definition = json.dumps(service, sort_keys=True)
     digest = hashlib.sha256(definition.encode())

@@ -18,7 +18,7 @@ class SecretsError(Exception):
 def open_resolver(
     secretstore: Mapping[str, Any], stack: str, record: Mapping[str, Any], texts: Iterable[str]
 ) -> Resolve:
-    """A function that resolves references, with the values that `texts` need read at once; raises SecretsError."""
+    """A function that resolves references; what `texts` need is read at once. Raises SecretsError."""
     try:
         names = sorted({name for text in texts for name in references.find(text)})
         values = open_store(secretstore, stack, record=record).get_many(names) if names else {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+
+from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):

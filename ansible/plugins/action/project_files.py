@@ -1,7 +1,7 @@
 """Controller side of `project_files`: renders a host's project and resolves its secrets.
 
-The task's arguments hold references only. Values travel inside the module's payload (over the SSH connection's
-standard input), which is never logged, and are not part of any result.
+The task's arguments hold references only. Values travel inside the module's payload (over the standard
+input of the SSH connection), which is never logged, and are not part of any result.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ansible import constants
 from ansible.errors import AnsibleActionFail
+
+from ansible import constants
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))

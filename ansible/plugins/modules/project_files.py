@@ -20,7 +20,7 @@ module: project_files
 short_description: Write a tree of files in one task
 description:
   - Writes directories and files below one root, each file staged beside the tree and renamed into place.
-  - Removes files that it wrote before, under the same name, and that are no longer wanted; never anything else.
+  - Removes files that it wrote before under the same name and that are no longer wanted; nothing else.
   - Called by the action plugin of the same name, which resolves secrets on the controller.
 options:
   root:
@@ -80,7 +80,7 @@ VALIDATOR_TIMEOUT = 120
 
 
 class Entry(TypedDict):
-    """A file or directory as the action plugin describes it; `masked` are names of an env file's variables."""
+    """A file as the action plugin describes it; `masked` are names of an env file's variables."""
 
     path: str
     mode: int
@@ -88,6 +88,14 @@ class Entry(TypedDict):
     gid: int
     hidden: bool
     masked: list[str] | None
+
+
+class Validator(TypedDict):
+    """A command that must accept files whose path starts with `path`, in the image of `service`."""
+
+    path: str
+    service: str
+    command: list[str]
 
 
 class Shown(TypedDict):
@@ -165,7 +173,7 @@ def text_of(content: bytes | None) -> str:
 
 
 def difference(path: Path, entry: Entry, shown: Shown | None, before: bytes | None, after: bytes) -> Diff:
-    """Diff of one file that shows no secret; `shown` is how the last run treated it, None where it wrote none."""
+    """Diff of one file that shows no secret; `shown` is how the last run treated it, if it wrote it."""
     old, new = text_of(before), text_of(after)
     masked = entry["masked"]
     if entry["hidden"]:
@@ -302,14 +310,10 @@ def run_validators(
     tree: Tree,
     files: list[Entry],
     contents: dict[str, bytes],
-    changed: list[str],
-    validators: list[dict[str, Any]],
+    due: list[Validator],
     docker_config: str | None,
-) -> list[str]:
-    """Check changed files in a complete copy of the tree; returns what was checked."""
-    due = [item for item in validators if any(path.startswith(item["path"]) for path in changed)]
-    if not due:
-        return []
+) -> None:
+    """Check files in a complete copy of the tree; raises FilesError."""
     copy = tree.staging / "tree"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(mode=0o700)
@@ -322,10 +326,9 @@ def run_validators(
             os.chown(target, entry["uid"], entry["gid"])
             target.chmod(entry["mode"])
         for item in due:
-            validate(copy, item["service"], item["command"], docker_config)
+            validate(copy, item["service"], item["command"], login)
     finally:
         shutil.rmtree(copy)
-    return [item["path"] for item in due]
 
 
 def apply(module: AnsibleModule) -> dict[str, Any]:
@@ -360,12 +363,17 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
         header = str(root / name)
         diffs.append(Diff(before_header=header, after_header=header, before=f"{HIDDEN}\n", after=""))
     changed_paths = [entry["path"] for entry in changed]
+    due: list[Validator] = [
+        item
+        for item in parameters["validators"]
+        if any(path.startswith(item["path"]) for path in changed_paths)
+    ]
     result = {
         "changed": bool(changed or stale or changed_directories),
         "changed_paths": changed_paths,
         "changed_directories": changed_directories,
         "removed_paths": stale,
-        "validated": [],
+        "validated": [item["path"] for item in due],
         "diff": diffs,
     }
     if check:
@@ -374,9 +382,8 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
     tree.staging.mkdir(mode=0o700, exist_ok=True)
     with (root / STAGING / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        result["validated"] = run_validators(
-            tree, files, contents, changed_paths, parameters["validators"], parameters["docker_config"]
-        )
+        if due:
+            run_validators(tree, files, contents, due, parameters["docker_config"])
         staged = [
             (entry, tree.stage(entry["path"], contents[entry["path"]], wanted_attributes(entry)))
             for entry in changed
