@@ -1,0 +1,1 @@
+"""One module a revision; `upgrade` registers it in schema_revisions."""
