@@ -13,22 +13,39 @@ from infra.record.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from infra.record.lease import Lease
+from infra.record.log import Problem, Verification
+from infra.record.model import Event, HostState, Maintenance, Release, Result, Slot, State, Switch
+from infra.record.record import Record, open_record
 from infra.record.store import Store, Stored
 
 __all__ = [
     "ConfigError",
     "ConflictError",
     "CorruptRecordError",
+    "Event",
+    "HostState",
+    "Lease",
     "LeaseHeldError",
     "LeaseLostError",
+    "Maintenance",
     "NotBootstrappedError",
     "NotFoundError",
+    "Problem",
+    "Record",
     "RecordConfig",
     "RecordError",
+    "Release",
+    "Result",
+    "Slot",
+    "State",
     "Store",
     "StoreError",
     "StoreUnavailableError",
     "Stored",
+    "Switch",
+    "Verification",
+    "open_record",
     "open_store",
     "parse_config",
 ]

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.record import RecordError
-from infra.secretstore import SecretStoreError, local_record, open_store, sops
+from infra.record.stack import stack_record
+from infra.secretstore import SecretStoreError, open_store, sops
 from infra.secretstore.catalogue import CATALOGUE
-from infra.secretstore.errors import SecretConfigError
 from infra.secretstore.prepare import prepare
 from infra.secretstore.store import SopsStore, check_name
 
@@ -50,9 +50,7 @@ def _open(options: argparse.Namespace) -> SopsStore:
     if options.url:
         given = {"url": options.url, "endpoint": options.endpoint, "region": options.region}
         return open_store({}, options.stack, record={name: value for name, value in given.items() if value})
-    if options.stack.startswith("local"):
-        return open_store({}, options.stack, record=local_record(options.stack))
-    raise SecretConfigError(f"stack {options.stack}: name the record's store with --url")
+    return open_store({}, options.stack, record=stack_record(options.stack))
 
 
 def _prepare(stack: str, console: Console) -> None:

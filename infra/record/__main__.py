@@ -1,0 +1,189 @@
+"""`python -m infra.record`: show the state, list events, verify the log, bootstrap."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from infra.record import ConfigError, Record, RecordConfig, RecordError, Release, open_record
+from infra.record.model import State
+from infra.record.stack import stack_record
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+
+
+class _First(BaseModel):
+    """What `bootstrap` reads from standard input."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    release: Release
+    hosts: list[str]
+    switches: dict[str, bool]
+    active_region: str
+    active_host: str | None = None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m infra.record", description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--stack", help="name of a stack; its file names the record's store")
+    where.add_argument("--url", help="store: file:///path, s3://bucket/prefix, gs://…, az://…")
+    parser.add_argument("--endpoint", help="with --url: endpoint of an S3-compatible store")
+    parser.add_argument("--region", help="with --url: region of an S3 store")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("show", help="the state as it is now")
+    events = commands.add_parser("events", help="the newest events, oldest first")
+    events.add_argument("--limit", type=int, default=20)
+    commands.add_parser(
+        "verify", help="check the chain of events and its anchor; exits 1 if anything is wrong"
+    )
+    commands.add_parser(
+        "bootstrap", help="write the first state, JSON on standard input, where there is none"
+    )
+    return parser
+
+
+def _config(options: argparse.Namespace) -> RecordConfig | dict[str, Any]:
+    if options.stack:
+        return stack_record(options.stack)
+    given = {"url": options.url, "endpoint": options.endpoint, "region": options.region}
+    return {name: value for name, value in given.items() if value}
+
+
+def _write_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _show(record: Record, console: Console, as_json: bool) -> int:
+    state = record.state()
+    if as_json:
+        _write_json(state.model_dump(mode="json"))
+        return 0
+    console.print(_state_table(state))
+    return 0
+
+
+def _state_table(state: State) -> Table:
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    release = state.release
+    table.add_row(
+        "release", f"{release.reference}\n{release.git_sha}, {release.deployed_at:{_TIME}}, {release.by}"
+    )
+    table.add_row("active", f"{state.active_host} in {state.active_region}")
+    for name, host in state.hosts.items():
+        slots = "\n".join(
+            f"{slot}: {digest or 'never used'}{' (serves)' if slot is host.active_slot else ''}"
+            for slot, digest in host.slots.items()
+        )
+        table.add_row(name, slots)
+    table.add_row(
+        "switches", "\n".join(f"{name}: {'on' if on else 'off'}" for name, on in state.switches.items())
+    )
+    table.add_row("maintenance", f"on: {state.maintenance.message}" if state.maintenance.enabled else "off")
+    lock = "free"
+    if state.lock is not None:
+        holder = state.lock.holder
+        lock = (
+            f"{holder.operation} ({holder.operation_id}) by {holder.who} on {holder.host},"
+            f" since {state.lock.acquired_at:{_TIME}}, token {state.lock.token}"
+        )
+    table.add_row("lease", lock)
+    return table
+
+
+def _events(record: Record, console: Console, as_json: bool, limit: int) -> int:
+    newest = deque(record.events(), maxlen=limit)
+    if as_json:
+        _write_json([event.model_dump(mode="json", exclude={"state"}) for event in newest])
+        return 0
+    table = Table()
+    for name in ("event", "at (UTC)", "who", "action", "result", "token", "seconds", "digest", "why"):
+        table.add_column(name, overflow="fold")
+    for event in newest:
+        table.add_row(
+            str(event.seq),
+            f"{event.at:{_TIME}}",
+            f"{event.who} on {event.host}",
+            event.action,
+            event.result,
+            str(event.token or ""),
+            "" if event.duration is None else f"{event.duration:.1f}",
+            (event.digest or "").removeprefix("sha256:")[:12],
+            event.why,
+        )
+    console.print(table)
+    return 0
+
+
+def _verify(record: Record, console: Console, as_json: bool) -> int:
+    found = record.verify()
+    if as_json:
+        _write_json(
+            {
+                "ok": found.ok,
+                "events": found.events,
+                "head": found.head,
+                "problems": [vars(problem) for problem in found.problems],
+            }
+        )
+    elif found.ok:
+        console.print(f"{found.events} events, chain complete, head {found.head}")
+    for problem in found.problems:
+        sys.stderr.write(f"{problem.kind}: {problem.message}\n")
+    return 0 if found.ok else 1
+
+
+def _bootstrap(record: Record, console: Console, as_json: bool) -> int:
+    try:
+        first = _First.model_validate_json(sys.stdin.read())
+    except ValidationError as error:
+        details = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"bootstrap: standard input: {details}") from None
+    done = record.bootstrap(
+        release=first.release,
+        hosts=first.hosts,
+        switches=first.switches,
+        active_region=first.active_region,
+        active_host=first.active_host,
+    )
+    if as_json:
+        _write_json({"bootstrapped": done})
+    else:
+        console.print("bootstrapped" if done else "was bootstrapped before, nothing changed")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 1 with the reason on standard error."""
+    options = _parser().parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        record = open_record(_config(options))
+        match options.command:
+            case "show":
+                return _show(record, console, options.json)
+            case "events":
+                return _events(record, console, options.json, options.limit)
+            case "verify":
+                return _verify(record, console, options.json)
+            case _:
+                return _bootstrap(record, console, options.json)
+    except RecordError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""What the record holds, as types: state, lock, events. Every type is frozen; changes make new values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+NO_HASH = "0" * 64
+"""`previous` of the first event."""
+
+_RELEASES_KEPT = 20
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+Utc = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
+
+
+def now() -> datetime:
+    """Wall clock, UTC."""
+    return datetime.now(UTC)
+
+
+def canonical(document: Any) -> bytes:
+    """The one encoding of a JSON document that hashes are made of."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+class Slot(StrEnum):
+    """Where a release runs on a host; one of them serves."""
+
+    BLUE = "blue"
+    GREEN = "green"
+
+    @property
+    def other(self) -> Slot:
+        """The slot that does not serve while this one does."""
+        return Slot.GREEN if self is Slot.BLUE else Slot.BLUE
+
+
+class Switch(StrEnum):
+    """Switches of the service (CFG-2)."""
+
+    AI_REALTIME_ENABLED = "AI_REALTIME_ENABLED"
+    AI_RESPONSES_ENABLED = "AI_RESPONSES_ENABLED"
+    WHATSAPP_INTEGRATION_ENABLED = "WHATSAPP_INTEGRATION_ENABLED"
+    FEATURE_AGENT_CHAT = "FEATURE_AGENT_CHAT"
+    FEATURE_AGENT_VOICE = "FEATURE_AGENT_VOICE"
+    FEATURE_AGENT_VOUCHERS = "FEATURE_AGENT_VOUCHERS"
+
+
+class Result(StrEnum):
+    """How an operation, or a step of it, ended."""
+
+    STARTED = "started"
+    OK = "ok"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled-back"
+    UNCERTAIN = "uncertain"
+
+
+class Model(BaseModel):
+    """Base of what is stored: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Release(Model):
+    """An image that was put into service: `image` without tag or digest."""
+
+    image: Text
+    digest: Digest
+    git_sha: Text
+    deployed_at: Utc
+    by: Text
+
+    @property
+    def reference(self) -> str:
+        """`image@digest`, as engines pull it."""
+        return f"{self.image}@{self.digest}"
+
+
+class HostState(Model):
+    """What runs on a host: the digest in each slot (None: never used), and the slot that serves."""
+
+    active_slot: Slot = Slot.BLUE
+    slots: dict[Slot, Digest | None]
+
+    @model_validator(mode="after")
+    def _active_has_image(self) -> Self:
+        if set(self.slots) != set(Slot):
+            raise ValueError("slots must name blue and green")
+        if self.slots[self.active_slot] is None:
+            raise ValueError("the active slot must hold a digest")
+        return self
+
+
+class Maintenance(Model):
+    """Whether the environment shows its maintenance answer."""
+
+    enabled: bool = False
+    message: str = ""
+    since: Utc | None = None
+    by: str = ""
+
+
+class Holder(Model):
+    """Who holds the lease; `process` is one on `host` that lives as long as the operation, if any."""
+
+    who: Text
+    host: Text
+    process: str | None = None
+    operation: Text
+    operation_id: Text
+    why: str = ""
+
+
+class Lock(Model):
+    """The lease as the log knows it; `ttl` in seconds."""
+
+    token: int = Field(ge=1)
+    holder: Holder
+    acquired_at: Utc
+    ttl: float = Field(gt=0)
+
+
+class State(Model):
+    """What procedures change, at one moment."""
+
+    schema_version: Literal[1] = 1
+    release: Release
+    previous_releases: tuple[Release, ...] = ()
+    """Newest first; the whole history is in the log."""
+    hosts: dict[Name, HostState] = Field(min_length=1)
+    switches: dict[Switch, bool]
+    maintenance: Maintenance = Maintenance()
+    active_region: Name
+    active_host: Name
+    lock: Lock | None = None
+    fencing_token: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if set(self.switches) != set(Switch):
+            missing = sorted(set(Switch) - set(self.switches))
+            raise ValueError(f"switches must name all of them, missing: {', '.join(missing)}")
+        if self.active_host not in self.hosts:
+            raise ValueError(f"active_host {self.active_host} is none of the hosts: {', '.join(self.hosts)}")
+        if self.lock is not None and self.lock.token != self.fencing_token:
+            raise ValueError("the lock's token must be the last one given")
+        return self
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with some fields replaced, validated."""
+        return type(self).model_validate({**dict(self), **fields})
+
+    def with_release(self, release: Release) -> Self:
+        """The release becomes the running one; the former goes to the head of `previous_releases`."""
+        if release == self.release:
+            return self
+        return self.changed(
+            release=release, previous_releases=(self.release, *self.previous_releases)[:_RELEASES_KEPT]
+        )
+
+    def with_slot(self, host: str, slot: Slot, digest: str) -> Self:
+        """A digest was put into a slot of a host."""
+        found = self.host(host)
+        changed = HostState(active_slot=found.active_slot, slots={**found.slots, slot: digest})
+        return self.changed(hosts={**self.hosts, host: changed})
+
+    def with_active_slot(self, host: str, slot: Slot) -> Self:
+        """Another slot of a host serves."""
+        changed = HostState(active_slot=slot, slots=self.host(host).slots)
+        return self.changed(hosts={**self.hosts, host: changed})
+
+    def with_switches(self, switches: Mapping[Switch, bool]) -> Self:
+        """Some switches are set."""
+        return self.changed(switches={**self.switches, **switches})
+
+    def with_active(self, region: str, host: str) -> Self:
+        """Another region and host take the traffic."""
+        return self.changed(active_region=region, active_host=host)
+
+    def host(self, name: str) -> HostState:
+        """State of one host; KeyError names those that there are."""
+        if name not in self.hosts:
+            raise KeyError(f"the record knows no host {name}; it knows {', '.join(self.hosts)}")
+        return self.hosts[name]
+
+    def runtime(self, name: str) -> dict[str, Any]:
+        """What roles need of a host: active slot, image by slot, switches as `true` and `false`.
+
+        A slot that was never used names the active one's image: it is not started, but Compose wants one.
+        """
+        host = self.host(name)
+        active = host.slots[host.active_slot]
+        return {
+            "active_slot": host.active_slot.value,
+            "images": {slot.value: f"{self.release.image}@{host.slots[slot] or active}" for slot in Slot},
+            "switches": {switch.value: str(value).lower() for switch, value in self.switches.items()},
+        }
+
+
+class Event(Model):
+    """One entry of the log. `state` is the whole state after it, None where it changed nothing.
+
+    `previous` is the hash of the event before; `hash` that of this one's canonical JSON without `hash`.
+    """
+
+    schema_version: Literal[1] = 1
+    seq: int = Field(ge=1)
+    id: Text
+    at: Utc
+    who: Text
+    host: Text
+    action: Name
+    operation_id: str | None = None
+    result: Result = Result.OK
+    digest: Digest | None = None
+    duration: float | None = Field(default=None, ge=0)
+    """Seconds."""
+    why: str = ""
+    token: int | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
+    state: State | None = None
+    previous: Hash
+    hash: Hash
+
+    @classmethod
+    def seal(cls, fields: Mapping[str, Any]) -> Event:
+        """Make an event of all its fields but `hash`."""
+        unsealed = cls.model_validate({**fields, "hash": NO_HASH})
+        return unsealed.model_copy(update={"hash": digest_of(unsealed.model_dump(mode="json"))})
+
+    def encode(self) -> bytes:
+        """Bytes of the stored object."""
+        return canonical(self.model_dump(mode="json"))
+
+
+def digest_of(document: Mapping[str, Any]) -> str:
+    """Hash of an event's JSON; its own `hash` is left out."""
+    return hashlib.sha256(canonical({k: v for k, v in document.items() if k != "hash"})).hexdigest()
+
+
+class Head(Model):
+    """The last event that a checkpoint has in it."""
+
+    seq: int = Field(ge=1)
+    hash: Hash
+
+
+class Checkpoint(Model):
+    """`state.json`: the state after `head`. The log is the truth, this saves reading all of it."""
+
+    head: Head
+    state: State
+
+    def encode(self) -> bytes:
+        """Bytes of the stored object."""
+        return canonical(self.model_dump(mode="json"))
