@@ -23,7 +23,7 @@ options:
   controls:
     description: >-
       Name to what a control needs, all optional, C(packages), C(units), C(container) (why it is skipped in a
-      container), C(paths) (path to why it is skipped without it) and C(rivals) (units that do its work already).
+      container), C(paths) (path to why it is skipped without it) and C(rivals) (units that do its work).
     type: dict
     required: true
   waivers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import shlex
 import stat
@@ -21,15 +22,16 @@ DOCUMENTATION = """
 module: host_files
 short_description: Make system files what they must be, in one task
 description:
-  - Writes whole files, replaces or adds single lines, sets modes and removes files, all owned by root.
+  - Writes whole files, replaces or adds single lines, sets modes and removes files.
   - Every new content is validated before the first file is replaced, so that a refused one changes nothing.
   - Files are replaced by renaming; missing directories are made with mode 0755.
 author: ICUPA operations
 options:
   files:
     description: >-
-      Whole files, C(path), C(content), C(mode) (octal text, 0644 by default) and C(validate) (a command;
-      %s is the staged file).
+      Whole files, C(path), C(content), C(mode) (octal text, 0644 by default), C(validate) (a command; %s is
+      the staged file) and C(owner) (a user, root by default, who also gets the directories that are made for it,
+      with mode 0700). A path may begin with C(~user/).
     type: list
     elements: dict
     default: []
@@ -70,10 +72,12 @@ changed_paths: {description: What was changed or removed., type: list, returned:
 
 DEFAULT_MODE = 0o644
 DIRECTORY_MODE = 0o755
+PRIVATE_DIRECTORY_MODE = 0o700
+ROOT = "root"
 
 
 class FilesError(Exception):
-    """A content was refused by its validation; nothing was changed."""
+    """A content was refused by its validation, or its owner does not exist; nothing was changed."""
 
 
 def read(path: Path) -> str | None:
@@ -97,7 +101,16 @@ def with_line(text: str, match: str, line: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def stage(path: Path, content: str, mode: int) -> Path:
+def identity(owner: str) -> tuple[int, int] | None:
+    """User and group id of a user, None if there is none (yet)."""
+    try:
+        entry = pwd.getpwnam(owner)
+    except KeyError:
+        return None
+    return entry.pw_uid, entry.pw_gid
+
+
+def stage(path: Path, content: str, mode: int, owner: tuple[int, int]) -> Path:
     """Write the content beside `path`, ready to be renamed over it."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(descriptor, "w") as file:
@@ -105,6 +118,7 @@ def stage(path: Path, content: str, mode: int) -> Path:
         file.flush()
         os.fsync(file.fileno())
     staged = Path(name)
+    os.chown(staged, *owner)
     staged.chmod(mode)
     return staged
 
@@ -124,17 +138,29 @@ def validate(command: str, content: str, name: str) -> None:
         raise FilesError(f"{name} was refused by {arguments[0]}: {(done.stderr or done.stdout).strip()}")
 
 
-class Change:
-    """One path with its present and its wanted content and mode."""
+Validator = Callable[[str, str, str], None]
 
-    def __init__(self, path: str, content: str | None, mode: int | None, command: str = "") -> None:
-        self.path = Path(path)
+
+class Change:
+    """One path with its present and its wanted content, mode and owner; `None` leaves what is there."""
+
+    def __init__(
+        self,
+        path: str,
+        content: str | None = None,
+        mode: int | None = None,
+        owner: str | None = None,
+        command: str = "",
+    ) -> None:
+        self.path = Path(path).expanduser() if owner is None or identity(owner) else Path(path)
         self.content = content
         self.command = command
+        self.owner = owner
         self.before = read(self.path)
-        exists = self.path.exists()
-        self.mode_before = stat.S_IMODE(self.path.stat().st_mode) if exists else None
+        status = self.path.stat() if self.path.exists() else None
+        self.mode_before = stat.S_IMODE(status.st_mode) if status else None
         self.mode = mode if mode is not None else self.mode_before
+        self.owner_before = (status.st_uid, status.st_gid) if status else (0, 0)
 
     @property
     def rewrites(self) -> bool:
@@ -144,14 +170,27 @@ class Change:
     @property
     def changes(self) -> bool:
         """Whether anything differs."""
-        return self.rewrites or (self.mode is not None and self.mode != self.mode_before)
+        moves = self.owner is not None and identity(self.owner) != self.owner_before
+        return self.rewrites or moves or (self.mode is not None and self.mode != self.mode_before)
+
+    def check(self, validator: Validator) -> None:
+        """See that `apply` can succeed.
+
+        Raises:
+            FilesError: it can't.
+        """
+        if self.owner is not None and identity(self.owner) is None:
+            raise FilesError(f"{self.path} is to belong to the user {self.owner}, who does not exist")
+        if self.command and self.content is not None and self.rewrites:
+            validator(self.command, self.content, str(self.path))
 
     def apply(self) -> None:
-        """Bring content and mode to what is wanted."""
+        """Bring content, mode and owner to what is wanted."""
         mode = DEFAULT_MODE if self.mode is None else self.mode
+        owner = (identity(self.owner) if self.owner is not None else None) or self.owner_before
         if self.content is not None and self.rewrites:
-            make_directories(self.path.parent)
-            staged = stage(self.path, self.content, mode)
+            make_directories(self.path.parent, owner)
+            staged = stage(self.path, self.content, mode, owner)
             try:
                 staged.replace(self.path)
             except OSError:
@@ -159,6 +198,7 @@ class Change:
                     staged.unlink()
                 raise
         else:
+            os.chown(self.path, *owner)
             self.path.chmod(mode)
 
     def diff(self) -> dict[str, str]:
@@ -178,13 +218,14 @@ class Change:
         }
 
 
-def make_directories(directory: Path) -> None:
-    """Make a directory and its parents with mode 0755 whatever the umask is."""
+def make_directories(directory: Path, owner: tuple[int, int]) -> None:
+    """Make a directory and its parents whatever the umask is: 0755 for root, 0700 for anybody else."""
     if directory.is_dir():
         return
-    make_directories(directory.parent)
+    make_directories(directory.parent, owner)
     directory.mkdir()
-    directory.chmod(DIRECTORY_MODE)
+    os.chown(directory, *owner)
+    directory.chmod(DIRECTORY_MODE if owner == (0, 0) else PRIVATE_DIRECTORY_MODE)
 
 
 def wanted(params: dict[str, Any]) -> list[Change]:
@@ -192,9 +233,10 @@ def wanted(params: dict[str, Any]) -> list[Change]:
     changes = [
         Change(
             entry["path"],
-            entry["content"],
-            int(entry.get("mode", f"{DEFAULT_MODE:o}"), 8),
-            entry.get("validate", ""),
+            content=entry["content"],
+            mode=int(entry.get("mode", f"{DEFAULT_MODE:o}"), 8),
+            owner=entry.get("owner", ROOT),
+            command=entry.get("validate", ""),
         )
         for entry in params["files"]
     ]
@@ -202,27 +244,24 @@ def wanted(params: dict[str, Any]) -> list[Change]:
     for entry in params["lines"]:
         text = edited.get(entry["path"]) or read(Path(entry["path"])) or ""
         edited[entry["path"]] = with_line(text, entry["match"], entry["line"])
-    changes += [Change(path, content, None) for path, content in edited.items()]
+    changes += [Change(path, content=content) for path, content in edited.items()]
     changes += [
-        Change(path, None, int(mode, 8)) for path, mode in params["modes"].items() if Path(path).exists()
+        Change(path, mode=int(mode, 8)) for path, mode in params["modes"].items() if Path(path).exists()
     ]
     return changes
 
 
-def run(
-    params: dict[str, Any], check: bool, validator: Callable[[str, str, str], None] = validate
-) -> dict[str, Any]:
+def run(params: dict[str, Any], check: bool, validator: Validator = validate) -> dict[str, Any]:
     """Do what the options ask for; the module's result.
 
     Raises:
-        FilesError: a content was refused; nothing was changed.
+        FilesError: a content was refused or an owner does not exist; nothing was changed.
     """
     changes = [change for change in wanted(params) if change.changes]
     removed = [path for path in params["absent"] if Path(path).exists()]
     if not check:
         for change in changes:
-            if change.command and change.content is not None:
-                validator(change.command, change.content, str(change.path))
+            change.check(validator)
     differences = [change.diff() for change in changes]
     differences += [
         {"before_header": path, "after_header": path, "before": read(Path(path)) or "", "after": ""}
