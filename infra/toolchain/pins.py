@@ -47,7 +47,8 @@ class OnPath(_Pins):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if (self.beside is None) != bool(self.probe and self.accepts):
+        given = (bool(self.probe), bool(self.accepts), self.beside is not None)
+        if given not in {(True, True, False), (False, False, True)}:
             raise ValueError("give either `probe` and `accepts`, or `beside`")
         return self
 
