@@ -77,10 +77,11 @@ class DockerMachine(_Machine):
 
 
 class DropletMachine(_Machine):
-    """A DigitalOcean Droplet."""
+    """A DigitalOcean Droplet; `host_key` is pinned here once the Droplet has made one."""
 
     size: DropletSize = DropletSize.BASIC_2_4
     ip_range: Ipv4Network
+    host_key: SshPublicKey | None = None
 
 
 class ExistingMachine(_Machine):

@@ -24,6 +24,8 @@ class Accepts:
 
 
 REFERENCE = re.compile(r"\$\{secret:([a-z0-9-]+)\}")
+MOUNTED_FILE = re.compile(r"\$\{file:([a-z0-9-]+)/([a-z0-9._-]+)\}")
+"""A public file that the preparation of a local stack makes, `files/<consumer>/<name>`."""
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _LOCAL_PART = r"[A-Za-z0-9._%+-]+"
 
@@ -121,16 +123,13 @@ def _ipv4_network(value: object) -> IPv4Network:
 
 
 def _certificate(value: str) -> str:
-    if REFERENCE.fullmatch(value):
-        return _reference(value)
-    if not re.fullmatch(
+    if not MOUNTED_FILE.fullmatch(value) and not re.fullmatch(
         r"\s*(-----BEGIN CERTIFICATE-----\s+[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+", value
     ):
         raise ValueError("not a certificate")
     return value
 
 
-Text = StrictStr
 Switch = Annotated[StrictBool, Accepts("true or false")]
 DomainName = Annotated[
     StrictStr,
@@ -154,7 +153,7 @@ SecretReference = Annotated[
 Certificate = Annotated[
     StrictStr,
     AfterValidator(_certificate),
-    Accepts("a certificate in PEM, or a reference ${secret:<name>} to one", secret=True),
+    Accepts("a certificate in PEM, or ${file:<consumer>/<name>} for one of a local stack", secret=True),
 ]
 Headers = Annotated[
     StrictStr,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
@@ -29,8 +27,6 @@ from infra.services.model import (
 PROJECT = "agents-service"
 PROFILES_VARIABLE = "COMPOSE_PROFILES"
 SECRETS_DIRECTORY = "secrets"
-FILES_LABEL = "dev.icupa.files"
-"""Label with a checksum of a service's files: Compose recreates a container whose files changed."""
 
 RenderedProject = dict[str, Any]
 """Plain JSON; the values of `image` may be anything, such as an output of Pulumi."""
@@ -77,23 +73,6 @@ def render(topology: Topology, images: Mapping[str, Any]) -> RenderedProject:
         },
         "directories": _directories(topology, [file for file, _ in files]),
     }
-
-
-def environment_text(variables: Mapping[str, str]) -> str:
-    """Text of an environment file that Compose reads back literally, also `$`, quotes and `#`.
-
-    Raises ValueError for a line break in a value, which no such file can hold.
-    """
-    lines = []
-    for name, value in sorted(variables.items()):
-        if "\n" in value or "\r" in value:
-            raise ValueError(f"{name}: a value with a line break does not go into an environment file")
-        if "'" in value:
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-            lines.append(f'{name}="{escaped}"')
-        else:
-            lines.append(f"{name}='{value}'")
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _check(topology: Topology, images: Mapping[str, Any]) -> None:
@@ -176,8 +155,6 @@ def _service(
             for dependency in service.dependencies
             for other in (topology.service(dependency.service),)
         }
-    if service.files:
-        rendered["labels"] = {FILES_LABEL: _checksum(service.files)}
     return rendered
 
 
@@ -295,7 +272,7 @@ def _file(file: File, uid: int) -> dict[str, Any]:
     rendered: dict[str, Any] = {
         "path": file.source,
         "content": file.content,
-        "mode": "0400" if file.secret else "0644",
+        "mode": 0o400 if file.secret else 0o644,
         "uid": uid,
         "gid": uid,
     }
@@ -313,14 +290,9 @@ def _directories(topology: Topology, files: Iterable[File]) -> list[dict[str, An
     return [
         {
             "path": path,
-            "mode": "0700" if re.match(rf"{SECRETS_DIRECTORY}(/|$)", path) else "0755",
+            "mode": 0o700 if re.match(rf"{SECRETS_DIRECTORY}(/|$)", path) else 0o755,
             "uid": 0,
             "gid": 0,
         }
         for path in sorted(paths)
     ]
-
-
-def _checksum(files: Iterable[File]) -> str:
-    text = json.dumps([[file.path, file.content] for file in files])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,6 +7,7 @@ from infra.services.context import Context
 from infra.services.model import (
     Condition,
     Dependency,
+    Directory,
     EnvironmentFile,
     File,
     Health,
@@ -22,11 +23,17 @@ from infra.services.model import (
 
 ENVIRONMENT_FILE = "agents-service.env"
 SLOTS = (Slot.BLUE, Slot.GREEN)
-DRAIN_GRACE_SECONDS = 3
-"""How long readiness fails before the listener closes: longer than the proxy needs to notice."""
+DRAIN_GRACE_SECONDS = 4
+"""How long readiness fails while requests are still served: 2 s longer than the proxy needs to notice."""
 DRAIN_SECONDS = 30
+"""The most that a stop takes, grace included."""
+SWITCHES_DIRECTORY = "switches"
+"""Directory with the file of switches that wins over the environment; runtime state, may be empty."""
+SWITCHES_FILE = f"{SWITCHES_DIRECTORY}/switches.env"
+_SWITCHES_PATH = "/run/switches"
 _OWNER_PASSWORD = "postgres-owner-password"  # noqa: S105 - a secret's name
-STOP_SECONDS = DRAIN_GRACE_SECONDS + DRAIN_SECONDS + 7
+_APP_PASSWORD = "postgres-app-password"  # noqa: S105 - a secret's name
+STOP_SECONDS = DRAIN_SECONDS + 10
 
 
 def slot_name(slot: Slot) -> str:
@@ -39,13 +46,12 @@ def image_variable(slot: Slot) -> str:
     return f"AGENTS_IMAGE_{slot.upper()}"
 
 
-def _python_get(path: str) -> tuple[str, ...]:
-    url = f"http://127.0.0.1:{names.AGENTS_PORT}{path}"
-    return ("python3", "-c", f"import urllib.request as r; r.urlopen('{url}', timeout=2)")
+def _password(name: str) -> File:
+    return File(f"secrets/migrate/{name}", f"{names.SECRETS_PATH}/{name}", names.secret(name), secret=True)
 
 
 def _probe(path: str, interval: float, failures: int) -> Probe:
-    return Probe(HttpProbe(path, names.AGENTS_PORT, _python_get(path)), interval, 3, failures)
+    return Probe(HttpProbe(path, names.AGENTS_PORT), interval, 3, failures)
 
 
 def environment(context: Context) -> EnvironmentFile:
@@ -65,9 +71,10 @@ def environment(context: Context) -> EnvironmentFile:
         "DATABASE_PORT": str(names.POSTGRES_PORT),
         "DATABASE_NAME": "agents",
         "DATABASE_USER": "agents",
-        "DATABASE_PASSWORD": names.secret("postgres-app-password"),
+        "DATABASE_PASSWORD": names.secret(_APP_PASSWORD),
         "REDIS_URL": f"redis://:{names.secret('redis-password')}@{names.REDIS}:{names.REDIS_PORT}/0",
         "METRICS_TOKEN": names.secret("metrics-token"),
+        "SWITCHES_FILE": f"{_SWITCHES_PATH}/switches.env",
         "DRAIN_GRACE_SECONDS": str(DRAIN_GRACE_SECONDS),
         "DRAIN_SECONDS": str(DRAIN_SECONDS),
     }
@@ -86,6 +93,7 @@ def service(context: Context) -> Service:
         networks=(Network.EDGE, Network.DATA, Network.TELEMETRY),
         environment_files=(environment(context),),
         files=context.trust,
+        directories=(Directory(SWITCHES_DIRECTORY, _SWITCHES_PATH),),
         scratch=(Scratch("/tmp", 64),),  # noqa: S108 - a memory-backed directory of the container's own
         ports=(Port("http", names.AGENTS_PORT),),
         health=Health(
@@ -120,17 +128,11 @@ def migrations(context: Context) -> Service:
             "DATABASE_PORT": str(names.POSTGRES_PORT),
             "DATABASE_NAME": "agents",
             "DATABASE_USER": "agents",
+            "DATABASE_PASSWORD_FILE": f"{names.SECRETS_PATH}/{_APP_PASSWORD}",
             "DATABASE_OWNER_USER": "agents_owner",
             "DATABASE_OWNER_PASSWORD_FILE": f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
         },
-        files=(
-            File(
-                f"secrets/migrate/{_OWNER_PASSWORD}",
-                f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
-                names.secret(_OWNER_PASSWORD),
-                secret=True,
-            ),
-        ),
+        files=tuple(_password(name) for name in (_OWNER_PASSWORD, _APP_PASSWORD)),
         scratch=(Scratch("/tmp", 16),),  # noqa: S108 - a memory-backed directory of the container's own
         dependencies=(Dependency(names.POSTGRES),),
         resources=Resources(cpus=1, memory_mib=512, pids=64),

@@ -17,6 +17,8 @@ class Context:
     stack: Stack
     region: str
     role: Role
+    trust_certificates: tuple[str, ...] = ()
+    """Certificates in PEM that services trust in place of the public authorities."""
 
     @property
     def variables(self) -> Variables:
@@ -30,12 +32,17 @@ class Context:
 
     @property
     def trust(self) -> tuple[File, ...]:
-        """Certificates that are trusted in place of the public ones, where the stack names some."""
-        if not self.stack.trust:
+        """File with the certificates that are trusted, where there are some."""
+        if not self.trust_certificates:
             return ()
-        return (File("trust.pem", TRUST_PATH, "".join(f"{entry.strip()}\n" for entry in self.stack.trust)),)
+        return (File("trust.pem", TRUST_PATH, trust_bundle(self.trust_certificates)),)
 
     @property
     def trust_path(self) -> str | None:
-        """Path of those certificates in a container, or None."""
-        return TRUST_PATH if self.stack.trust else None
+        """Path of that file in a container, or None."""
+        return TRUST_PATH if self.trust_certificates else None
+
+
+def trust_bundle(certificates: tuple[str, ...]) -> str:
+    """Certificates in PEM, one after the other."""
+    return "".join(f"{certificate.strip()}\n" for certificate in certificates)

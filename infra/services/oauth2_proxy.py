@@ -71,7 +71,6 @@ def configuration(context: Context) -> str:
         "http_address": f"0.0.0.0:{names.OAUTH2_PROXY_PORT}",
         "metrics_address": f"0.0.0.0:{names.OAUTH2_PROXY_METRICS_PORT}",
         "oidc_issuer_url": login.issuer,
-        "redirect_url": f"https://{context.stack.domain}/oauth2/callback",
         "scope": "openid email profile",
         "code_challenge_method": "S256",
         "oidc_enabled_signing_algs": ["RS256", "ES256", "EdDSA"],

@@ -1,0 +1,107 @@
+"""Images that an environment deploys: built here, pushed to its registry, pinned by digest (IMG-1)."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker_build as docker_build
+
+from infra import paths
+from infra.config.model import Registry
+from infra.images import BuildSettings, ImageSource, pinned, pushed_image
+from infra.services import names
+from infra.toolchain.base import layout
+from infra.toolchain.errors import ToolchainError
+
+RELEASE_PATH = "reference/agents_service"
+SERVICES = (
+    ImageSource(names.TRAEFIK, "images/traefik", tools=("traefik",)),
+    ImageSource(names.OAUTH2_PROXY, "images/oauth2-proxy", tools=("oauth2-proxy",)),
+    ImageSource(names.OTEL_COLLECTOR, "images/otel-collector", tools=("otelcol",)),
+    ImageSource(names.POSTGRES, "images/postgres"),
+    ImageSource(names.REDIS, "images/redis"),
+    ImageSource(names.PROMETHEUS, "images/prometheus"),
+)
+
+
+BUILDER = "icupa"
+"""Buildx builder that the toolchain sets up for `local`; elsewhere Docker's default one builds."""
+
+
+class ReleaseError(Exception):
+    """The commit of the service can't be told."""
+
+
+@dataclass(frozen=True)
+class ImagesArgs:
+    """`git_sha` is the commit that last touched the service."""
+
+    registry: Registry
+    build: BuildSettings
+    git_sha: str
+
+
+class Images(pulumi.ComponentResource):
+    """Every image of the environment's registry."""
+
+    release: docker_build.Image
+    release_repository: str
+    references: Mapping[str, pulumi.Output[str]]
+    """Image by name, as `registry/repository@sha256:…`; without the release's, which is runtime state."""
+
+    def __init__(self, name: str, args: ImagesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("icupa:registry:Images", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        source = release_source(args.git_sha)
+        self.release_repository = repository(args.registry, source.name)
+        self.release = pushed_image(
+            source, args.build, self.release_repository, [args.git_sha, "latest"], child
+        )
+        self.references = {
+            source.name: pinned(target, pushed_image(source, args.build, target, ["latest"], child))
+            for source in SERVICES
+            for target in (repository(args.registry, source.name),)
+        }
+        self.register_outputs({})
+
+
+def release_source(git_sha: str) -> ImageSource:
+    """What the service's image is made of."""
+    return ImageSource(names.AGENTS_IMAGE, RELEASE_PATH, build_args={"GIT_SHA": git_sha})
+
+
+def repository(registry: Registry, image: str) -> str:
+    """Repository of an image: `<host>/<namespace>/<image>`."""
+    return f"{registry.host}/{registry.namespace}/{image}"
+
+
+def build_settings(local: bool) -> BuildSettings:
+    """How images are built: on `local` by our own builder, from a base image that was made here."""
+    if not local:
+        return BuildSettings()
+    try:
+        base = layout()
+    except ToolchainError:
+        return BuildSettings(builder=BUILDER)
+    return BuildSettings(builder=BUILDER, base_layout=str(base))
+
+
+def release_commit(path: str = RELEASE_PATH) -> str:
+    """Commit, 40 hexadecimal digits, that last touched the service; raises ReleaseError."""
+    done = subprocess.run(
+        ["git", "log", "-1", "--format=%H", "--", path],
+        cwd=paths.REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    commit = done.stdout.strip()
+    if done.returncode != 0 or not commit:
+        raise ReleaseError(
+            f"the commit of {path} can't be told ({done.stderr.strip() or 'no commit touches it'}): "
+            "run in a git checkout with its history"
+        )
+    return commit
