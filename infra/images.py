@@ -20,7 +20,8 @@ LOCAL_NAMESPACE = "icupa-local"
 PUBLIC_BASE = "debian:trixie-slim"
 
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-# Every time stamp in the image becomes this, so that a build from an empty cache gives the same digest.
+# The image's own time stamps. Those of files stay: to rewrite them costs seconds an image in every export,
+# and the builder's cache gives the same layers, so the same digest, anyway.
 _EPOCH = "0"
 
 
@@ -80,7 +81,7 @@ def local_image(
     source: ImageSource, settings: BuildSettings, opts: pulumi.ResourceOptions | None = None
 ) -> docker_build.Image:
     """Build `source` and load it into the engine as `local_tag(source.name)`; `digest` follows content."""
-    return _image(source, settings, "docker", [local_tag(source.name)], opts)
+    return _image(source, settings, [local_tag(source.name)], opts, push=False)
 
 
 def pushed_image(
@@ -100,7 +101,7 @@ def pushed_image(
     if not tags:
         raise ValueError(f"image {source.name!r}: at least one tag is needed to push it")
     names = [pulumi.Output.concat(registry_repository, ":", tag) for tag in tags]
-    return _image(source, settings, "registry", names, opts)
+    return _image(source, settings, names, opts, push=True)
 
 
 def pinned(registry_repository: str, image: docker_build.Image) -> pulumi.Output[str]:
@@ -111,9 +112,10 @@ def pinned(registry_repository: str, image: docker_build.Image) -> pulumi.Output
 def _image(
     source: ImageSource,
     settings: BuildSettings,
-    export: str,
     tags: Sequence[pulumi.Input[str]],
     opts: pulumi.ResourceOptions | None,
+    *,
+    push: bool,
 ) -> docker_build.Image:
     tools = paths.image_tools().relative_to(paths.REPOSITORY)
     named = {tool: docker_build.ContextArgs(location=str(tools / tool)) for tool in source.tools}
@@ -123,9 +125,8 @@ def _image(
         )
     return docker_build.Image(
         source.name,
-        push=False,
-        load=False,
-        exports=[docker_build.ExportArgs(raw=f"type={export},rewrite-timestamp=true")],
+        push=push,
+        load=not push,
         tags=list(tags),
         context=docker_build.BuildContextArgs(location=source.context, named=named),
         dockerfile=docker_build.DockerfileArgs(location=source.dockerfile_path),
