@@ -57,7 +57,7 @@ class StackOutputs(_Model):
     record: dict[str, Any]
     secretstore: dict[str, Any]
     release: ReleaseOutput
-    projects: dict[str, dict[str, Any]]
+    projects: dict[str, dict[str, Any]] = Field(default_factory=dict)
     settings: dict[str, Any]
     urls: dict[str, Any] = Field(default_factory=dict)
 

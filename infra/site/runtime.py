@@ -1,4 +1,4 @@
-"""What the record says about one host, in the shape that roles get as `icupa_runtime`."""
+"""What the record says about each host, in the shape that roles get as `icupa_runtime`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,33 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.site.outputs import StackOutputs
+from infra.record import (
+    HostState,
+    NotBootstrappedError,
+    RecordError,
+    Release,
+    Slot,
+    State,
+    Switch,
+    open_record,
+)
+from infra.record.model import now
+from infra.site.outputs import HostOutput, StackOutputs
 
-Slot = Literal["blue", "green"]
-FIRST_SLOT: Slot = "blue"
+BOOTSTRAPPER = "bootstrap"
 
 
 class RuntimeStateError(Exception):
-    """The record can't be read, or does not know a host; the message says what to do."""
+    """The record can't be read, or outputs make no first state; the message says why."""
 
 
 class HostRuntime(BaseModel):
-    """Slot that serves on a host, image of each slot (by digest), switches as texts of an env file."""
+    """Slot that serves on a host, image of each slot by digest, switches as texts of an env file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    active_slot: Slot
-    images: dict[Slot, str]
+    active_slot: Literal["blue", "green"]
+    images: dict[Literal["blue", "green"], str]
     switches: dict[str, str]
 
     @classmethod
@@ -32,16 +42,55 @@ class HostRuntime(BaseModel):
         return cls.model_validate(dict(raw))
 
 
-def first_runtime(outputs: StackOutputs) -> HostRuntime:
-    """What bootstrap writes for every host: the release that the program built, on blue."""
-    image = f"{outputs.release.image}@{outputs.release.digest}"
-    return HostRuntime(
-        active_slot=FIRST_SLOT,
-        images={"blue": image, "green": image},
-        switches=outputs.settings["switches"],
+def first_release(outputs: StackOutputs) -> Release:
+    """The image that the program built, as the first release."""
+    release = outputs.release
+    return Release(
+        image=release.image,
+        digest=release.digest,
+        git_sha=release.git_sha,
+        deployed_at=now(),
+        by=BOOTSTRAPPER,
     )
 
 
+def first_switches(outputs: StackOutputs) -> dict[str, bool]:
+    """Switches as the stack file sets them; settings hold texts or truth values."""
+    return {name: str(value).lower() == "true" for name, value in outputs.settings["switches"].items()}
+
+
+def first_active(outputs: StackOutputs) -> HostOutput:
+    """Host that gets the traffic first."""
+    return next(host for host in outputs.hosts if host.role == "primary")
+
+
+def first_state(outputs: StackOutputs) -> State:
+    """What bootstrap writes where there is no record; raises RuntimeStateError."""
+    release, active = first_release(outputs), first_active(outputs)
+    try:
+        return State(
+            release=release,
+            hosts={host.name: _first_slot(release) for host in outputs.hosts},
+            switches={Switch(name): value for name, value in first_switches(outputs).items()},
+            active_region=active.region,
+            active_host=active.name,
+        )
+    except (ValueError, KeyError) as error:
+        raise RuntimeStateError(f"outputs make no first state of the record: {error}") from error
+
+
+def _first_slot(release: Release) -> HostState:
+    return HostState(slots={Slot.BLUE: release.digest, Slot.GREEN: None})
+
+
 def read_runtimes(outputs: StackOutputs) -> dict[str, HostRuntime]:
-    """Runtime state of every host."""
-    return {host.name: first_runtime(outputs) for host in outputs.hosts}
+    """Runtime state of every host: from the record, or what bootstrap is about to write into it."""
+    try:
+        state = open_record(outputs.record).state()
+    except NotBootstrappedError:
+        state = first_state(outputs)
+    except RecordError as error:
+        raise RuntimeStateError(f"the record of {outputs.environment} can't be read: {error}") from error
+    absent = {host.name: _first_slot(state.release) for host in outputs.hosts if host.name not in state.hosts}
+    known = state.changed(hosts={**state.hosts, **absent})
+    return {host.name: HostRuntime.parse(known.runtime(host.name)) for host in outputs.hosts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,22 +17,27 @@ from infra.site.project import ProjectError
 from infra.site.runtime import HostRuntime
 
 
+def plain(value: dict[str, Any]) -> dict[str, Any]:
+    """The value without Ansible's own kinds of text and mapping, which validators do not know."""
+    return dict(json.loads(json.dumps(value)))
+
+
 def active_route(project: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
     """The file that names the slot to the proxy."""
     try:
-        return edge.route_file(project, HostRuntime.parse(runtime))
+        return edge.route_file(plain(project), HostRuntime.parse(plain(runtime)))
     except (ProjectError, ValueError) as error:
         raise AnsibleFilterError(str(error)) from None
 
 
 def edge_checks(runtime: dict[str, Any]) -> list[dict[str, Any]]:
     """What proxy and login must answer."""
-    return edge.checks(HostRuntime.parse(runtime))
+    return edge.checks(HostRuntime.parse(plain(runtime)))
 
 
 def idle_services(project: dict[str, Any], runtime: dict[str, Any]) -> list[str]:
     """Services of the slot that does not serve."""
-    return edge.idle_services(project, HostRuntime.parse(runtime))
+    return edge.idle_services(plain(project), HostRuntime.parse(plain(runtime)))
 
 
 class FilterModule:

@@ -91,6 +91,7 @@ def common_variables(stack: str, outputs: StackOutputs) -> dict[str, Any]:
         "icupa_release": outputs.release.model_dump(),
         "icupa_urls": outputs.urls,
         "icupa_regions": {host.region: host.address for host in outputs.hosts},
+        "icupa_outputs": outputs.model_dump(exclude={"projects"}),
     }
 
 

@@ -310,6 +310,7 @@ def run_validators(
     tree: Tree,
     files: list[Entry],
     contents: dict[str, bytes],
+    *,
     due: list[Validator],
     docker_config: str | None,
 ) -> None:
@@ -326,7 +327,7 @@ def run_validators(
             os.chown(target, entry["uid"], entry["gid"])
             target.chmod(entry["mode"])
         for item in due:
-            validate(copy, item["service"], item["command"], login)
+            validate(copy, item["service"], item["command"], docker_config)
     finally:
         shutil.rmtree(copy)
 
@@ -383,7 +384,7 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
     with (root / STAGING / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if due:
-            run_validators(tree, files, contents, due, parameters["docker_config"])
+            run_validators(tree, files, contents, due=due, docker_config=parameters["docker_config"])
         staged = [
             (entry, tree.stage(entry["path"], contents[entry["path"]], wanted_attributes(entry)))
             for entry in changed
