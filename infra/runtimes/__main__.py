@@ -10,6 +10,7 @@ import json
 import sys
 
 from infra.config.load import ConfigurationError, load_file
+from infra.config.trust import certificates
 from infra.runtimes.compose import render
 from infra.services.context import Context
 from infra.services.topology import topology
@@ -31,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"--host {options.host}: accepted: {', '.join(machines)}", file=sys.stderr)
         return 1
     machine = machines[options.host]
-    services = topology(Context(options.stack, stack, machine.region, machine.role))
+    trust = certificates(options.stack, stack, preview=True)
+    services = topology(Context(options.stack, stack, machine.region, machine.role, trust))
     images = {name: f"{stack.registry.host}/{stack.registry.namespace}/{name}" for name in services.images}
     print(json.dumps(render(services, images), indent=2))
     return 0

@@ -46,10 +46,6 @@ def image_variable(slot: Slot) -> str:
     return f"AGENTS_IMAGE_{slot.upper()}"
 
 
-def _password(name: str) -> File:
-    return File(f"secrets/migrate/{name}", f"{names.SECRETS_PATH}/{name}", names.secret(name), secret=True)
-
-
 def _probe(path: str, interval: float, failures: int) -> Probe:
     return Probe(HttpProbe(path, names.AGENTS_PORT), interval, 3, failures)
 
@@ -69,8 +65,8 @@ def environment(context: Context) -> EnvironmentFile:
         "OIDC_AUDIENCE": ",".join(dict.fromkeys((login.client_id, *login.audiences))),
         "DATABASE_HOST": names.POSTGRES,
         "DATABASE_PORT": str(names.POSTGRES_PORT),
-        "DATABASE_NAME": "agents",
-        "DATABASE_USER": "agents",
+        "DATABASE_NAME": names.DATABASE,
+        "DATABASE_USER": names.DATABASE_APP,
         "DATABASE_PASSWORD": names.secret(_APP_PASSWORD),
         "REDIS_URL": f"redis://:{names.secret('redis-password')}@{names.REDIS}:{names.REDIS_PORT}/0",
         "METRICS_TOKEN": names.secret("metrics-token"),
@@ -126,13 +122,19 @@ def migrations(context: Context) -> Service:
         environment={
             "DATABASE_HOST": names.POSTGRES,
             "DATABASE_PORT": str(names.POSTGRES_PORT),
-            "DATABASE_NAME": "agents",
-            "DATABASE_USER": "agents",
-            "DATABASE_PASSWORD_FILE": f"{names.SECRETS_PATH}/{_APP_PASSWORD}",
-            "DATABASE_OWNER_USER": "agents_owner",
+            "DATABASE_NAME": names.DATABASE,
+            "DATABASE_USER": names.DATABASE_APP,
+            "DATABASE_OWNER_USER": names.DATABASE_OWNER,
             "DATABASE_OWNER_PASSWORD_FILE": f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
         },
-        files=tuple(_password(name) for name in (_OWNER_PASSWORD, _APP_PASSWORD)),
+        files=(
+            File(
+                f"secrets/migrate/{_OWNER_PASSWORD}",
+                f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
+                names.secret(_OWNER_PASSWORD),
+                secret=True,
+            ),
+        ),
         scratch=(Scratch("/tmp", 16),),  # noqa: S108 - a memory-backed directory of the container's own
         dependencies=(Dependency(names.POSTGRES),),
         resources=Resources(cpus=1, memory_mib=512, pids=64),

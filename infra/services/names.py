@@ -26,6 +26,12 @@ POSTGRES_PORT = 5432
 REDIS_PORT = 6379
 PROMETHEUS_PORT = 9090
 
+DATABASE = "agents"
+DATABASE_OWNER = "agents_owner"
+"""Role that owns the schema and migrates it."""
+DATABASE_APP = "agents"
+"""Role of the running service: owns nothing."""
+
 USERS = {
     AGENTS: 10001,
     TRAEFIK: 10002,

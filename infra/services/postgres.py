@@ -26,13 +26,24 @@ def service(context: Context) -> Service:
     """The database server; passwords of its roles are files."""
     del context
     ready = CommandProbe(
-        ("pg_isready", "--quiet", "--host=127.0.0.1", "--username=agents", "--dbname=agents")
+        (
+            "pg_isready",
+            "--quiet",
+            "--host=127.0.0.1",
+            f"--username={names.DATABASE_APP}",
+            f"--dbname={names.DATABASE}",
+        )
     )
     return Service(
         name=names.POSTGRES,
         image=names.POSTGRES,
         uid=names.USERS[names.POSTGRES],
         networks=(Network.DATA,),
+        environment={
+            "POSTGRES_DATABASE": names.DATABASE,
+            "POSTGRES_OWNER": names.DATABASE_OWNER,
+            "POSTGRES_APP": names.DATABASE_APP,
+        },
         files=(
             _password("postgres-superuser-password"),
             _password("postgres-owner-password"),

@@ -66,7 +66,12 @@ def active_route(slot: Slot | str) -> str:
                             "servers": [{"url": server}],
                             "passHostHeader": True,
                             "responseForwarding": {"flushInterval": "10ms"},
-                            "healthCheck": {"path": "/health/ready", "interval": "1s", "timeout": "900ms"},
+                            "healthCheck": {
+                                "path": "/health/ready",
+                                "interval": "1s",
+                                "timeout": "900ms",
+                                "followRedirects": False,
+                            },
                         }
                     }
                 }
@@ -137,7 +142,17 @@ def _dns_secret(context: Context) -> str:
 
 def _entry_point(port: int, **settings: Any) -> dict[str, Any]:
     """An entry point that believes nobody's forwarded headers and drops aliases such as X_Forwarded_User."""
-    http = {"aliasHeadersStrategy": "delete", **settings.pop("http", {})}
+    http = {
+        "aliasHeadersStrategy": "delete",
+        # Paths that the proxy and a service could read differently.
+        "encodedCharacters": {
+            "allowEncodedSlash": False,
+            "allowEncodedBackSlash": False,
+            "allowEncodedNullCharacter": False,
+            "allowEncodedSemicolon": False,
+        },
+        **settings.pop("http", {}),
+    }
     return {
         "address": f":{port}",
         "forwardedHeaders": {"insecure": False, "trustedIPs": []},
@@ -160,8 +175,8 @@ def _static(context: Context) -> dict[str, Any]:
         },
     }
     if provider == "rfc2136":
-        # The name server acknowledges an update when it serves it: there is nothing to wait for.
-        acme["dnsChallenge"]["propagation"] = {"disableChecks": True}
+        # The resolver is asked until it knows the record; the name server itself is behind it.
+        acme["dnsChallenge"]["propagation"] = {"disableANSChecks": True}
     if context.trust_path:
         acme["caCertificates"] = [context.trust_path]
     timeouts = {
@@ -230,7 +245,8 @@ def _dynamic(context: Context) -> dict[str, Any]:
                 "address": f"{oauth2_proxy}{path}",
                 "trustForwardHeader": False,
                 "authResponseHeaders": ["Authorization"],
-                "addAuthCookiesToResponse": [COOKIE_NAME],
+                # A session that is too large for one cookie is split into numbered ones.
+                "addAuthCookiesToResponse": [COOKIE_NAME, *(f"{COOKIE_NAME}_{part}" for part in range(4))],
                 "maxResponseBodySize": 65536,
             }
         }
