@@ -23,6 +23,8 @@ from infra.toolchain.table import show
 JOBS = 2
 
 _PROGRAM_GROUPS = {"preview", "up"}
+_ENGINE = "pulumi"
+_DAEMON = "buildkitd"
 _CONTROLLER = ("git",)
 _LOCAL_CONTROLLER = ("git", "ssh", "ssh-keygen", *base.COMMANDS)
 
@@ -54,8 +56,8 @@ class Toolchain:
         """Return the executable of the tool `name`, built if need be; None where it has no pins."""
         return self.tool(name).binary if name in self._pins else None
 
-    def ensure(self, groups: Iterable[str], pool: ThreadPoolExecutor) -> list[Future[Tool]]:
-        """Resolve the tools of the groups; return what is still being built."""
+    def ensure(self, groups: Iterable[str]) -> list[Pin]:
+        """Resolve the tools of the groups; return the pins of those that are still to be built."""
         absent: list[Pin] = []
         for pin in resolve.needed(self._pins, set(groups)):
             found = resolve.on_path(pin, self.tools, self._search) or resolve.cached(pin)
@@ -65,7 +67,7 @@ class Toolchain:
                 self.tools[pin.name] = found
         for pin in absent:
             self._prepare(pin)
-        return [pool.submit(self.tool, pin.name) for pin in absent]
+        return absent
 
     def _prepare(self, pin: Pin) -> None:
         """Resolve, before threads start, what several builds share."""
@@ -94,31 +96,39 @@ def run(groups: Sequence[str], *, table: bool) -> int:
     installed: list[Installed] = []
     with progress.shown(), ThreadPoolExecutor(max_workers=JOBS) as pool:
         debian.install(_LOCAL_CONTROLLER if local else _CONTROLLER, progress)
-        jobs: list[Future[Tool]] = toolchain.ensure(wanted, pool)
-        image: Future[str] | None = None
-        layout: Future[Path] | None = None
+        absent = toolchain.ensure(wanted)
         try:
+            program: Future[list[Installed]] | None = None
+            if wanted & _PROGRAM_GROUPS:
+                program = pool.submit(_program, toolchain, progress)
+            jobs = {pin.name: pool.submit(toolchain.tool, pin.name) for pin in absent if pin.name != _ENGINE}
             if local:
                 rows.append(("docker engine", engine.ensure(progress), "PATH"))
                 layout = pool.submit(base.ensure, progress)
                 image = pool.submit(builder.ensure_image, progress)
-            for job in jobs:
+                layout.result()
+                daemon = jobs[_DAEMON].result() if _DAEMON in jobs else toolchain.tool(_DAEMON)
+                builder.ensure(image.result(), daemon, progress)
+            for job in jobs.values():
                 job.result()
+            if program is not None:
+                installed = program.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        if layout is not None and image is not None:
-            layout.result()
-            builder.ensure(image.result(), toolchain.tool("buildkitd"), progress)
         link_tools(toolchain.tools.values())
         copy_for_images(tool for tool in toolchain.tools.values() if tool.pin.image)
-        if wanted & _PROGRAM_GROUPS:
-            installed = plugins.ensure(toolchain.executable, progress)
     if table:
         show(toolchain.tools.values(), rows, installed)
     elif time.monotonic() - began > 1:
         print(f"toolchain ready ({time.monotonic() - began:.0f} s)")
     return 0
+
+
+def _program(toolchain: Toolchain, progress: Progress) -> list[Installed]:
+    """Have Pulumi's engine, then its plugins: which of them must be built, only the engine finds out."""
+    link_tools([toolchain.tool(_ENGINE)])
+    return plugins.ensure(toolchain.executable, progress)
 
 
 def link_tools(tools: Iterable[Tool]) -> None:

@@ -134,10 +134,8 @@ def _run(command: list[str], what: str, began: float) -> None:
             words[line.split(" ", 1)[0]] += 1
             if time.monotonic() - said >= _SAY_EVERY or line.startswith("Installing"):
                 said = time.monotonic()
-                _say(
-                    f"{what}: {words['Collecting']} packages found, installing: {bool(words['Installing'])}",
-                    began,
-                )
+                phase = "installing" if words["Installing"] else "fetching"
+                _say(f"{what}: {phase} {words['Collecting']} packages", began)
     if process.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-_LOG_TAIL:])
         raise ToolchainError(f"virtual environment: {what} failed, see {log}:\n{tail}")
