@@ -30,7 +30,7 @@ options:
   files:
     description: >-
       Whole files, C(path), C(content), C(mode) (octal text, 0644 by default), C(validate) (a command; %s is
-      the staged file) and C(owner) (a user, root by default, who also gets the directories that are made for it,
+      the staged file) and C(owner) (a user, root by default, who also gets the directories made for it,
       with mode 0700). A path may begin with C(~user/).
     type: list
     elements: dict
