@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import ssl
 import time
@@ -29,11 +28,11 @@ from .config import SWITCHES, Settings
 from .context import correlation_headers
 from .database import create_engine, observe_pool
 from .drain import Drain
-from .errors import ApiError, UnauthorizedError, internal_error
+from .errors import ApiError, internal_error
 from .flags import Flags, FlagTable
 from .logs import get_logger
 from .metrics import Metrics
-from .middleware import RequestMiddleware
+from .middleware import AuthenticationMiddleware, RequestMiddleware
 from .model_api import ModelApi
 from .realtime import Realtime
 from .schema import REVISION
@@ -101,6 +100,13 @@ class Message(BaseModel):
     stream: bool = False
 
 
+def _caller(request: Request) -> Principal:
+    principal = request.state.principal
+    assert isinstance(principal, Principal)  # noqa: S101 - the middleware lets nobody else in
+    return principal
+
+
+Caller = Annotated[Principal, Depends(_caller)]
 IdempotencyKey = Annotated[str | None, Header(pattern=r"^[\x21-\x7e]{1,200}$")]
 
 
@@ -114,30 +120,23 @@ def create_app(parts: Parts) -> FastAPI:
         get_logger().info("service.stopping")
         await parts.close()
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     switches = Switches(parts.settings)
-    verifier = TokenVerifier(parts.settings, parts.login_client)
-    caller = _authenticate(verifier, parts.metrics)
     _describe(parts, switches)
     _health_routes(app, parts)
-    _metrics_routes(app, parts, verifier)
-    _agent_routes(app, parts, switches, caller)
+    _metrics_routes(app, parts)
+    _agent_routes(app, parts, switches)
     _whatsapp_routes(app, parts, switches)
     _error_handlers(app)
+    app.add_middleware(
+        AuthenticationMiddleware,
+        verifier=TokenVerifier(parts.settings, parts.login_client),
+        metrics_token=parts.settings.metrics_token,
+        metrics=parts.metrics,
+    )
     app.add_middleware(RequestMiddleware, metrics=parts.metrics, drain=parts.drain)
     parts.telemetry.instrument_app(app)
     return app
-
-
-def _authenticate(verifier: TokenVerifier, metrics: Metrics) -> Any:
-    async def caller(authorization: Annotated[str | None, Header()] = None) -> Principal:
-        try:
-            return await verifier.verify(authorization)
-        except ApiError as error:
-            metrics.auth_failures.add(error.code)
-            raise
-
-    return Annotated[Principal, Depends(caller)]
 
 
 def _describe(parts: Parts, switches: Switches) -> None:
@@ -193,22 +192,9 @@ async def _check_database(store: Store) -> dict[str, str]:
     return {"database": "ok", "schema": "ok" if REVISION in revisions else f"revision {REVISION} is missing"}
 
 
-def _metrics_routes(app: FastAPI, parts: Parts, verifier: TokenVerifier) -> None:
-    static = parts.settings.metrics_token
-
-    async def scraper(authorization: Annotated[str | None, Header()] = None) -> None:
-        if static is not None:
-            expected = f"Bearer {static.get_secret_value()}"
-            if hmac.compare_digest((authorization or "").encode(), expected.encode()):
-                return
-        try:
-            await verifier.verify(authorization)
-        except UnauthorizedError as error:
-            parts.metrics.auth_failures.add(error.code)
-            raise
-
-    @app.get("/metrics", dependencies=[Depends(scraper)])
-    @app.get("/api/metrics", dependencies=[Depends(scraper)])
+def _metrics_routes(app: FastAPI, parts: Parts) -> None:
+    @app.get("/metrics")
+    @app.get("/api/metrics")
     async def metrics() -> Response:
         """Prometheus text. The spend gauges keep their last value while the database is away."""
         try:
@@ -222,7 +208,7 @@ def _metrics_routes(app: FastAPI, parts: Parts, verifier: TokenVerifier) -> None
         return Response(body, headers={"Content-Type": media_type})
 
 
-def _agent_routes(app: FastAPI, parts: Parts, switches: Switches, Caller: Any) -> None:  # noqa: N803 - an annotation
+def _agent_routes(app: FastAPI, parts: Parts, switches: Switches) -> None:
     settings, metrics, limiter = parts.settings, parts.metrics, parts.limiter
     api = ModelApi(settings, parts.client, metrics)
     flags = Flags(FlagTable(settings, parts.client), metrics)

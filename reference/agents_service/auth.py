@@ -6,9 +6,9 @@ Identity comes from the verified token only: no header that a proxy might set is
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 
 import httpx
@@ -69,10 +69,10 @@ class KeySet:
         return self._keys.get(kid)
 
     def _age(self) -> float:
-        return time.monotonic() - self._fetched
+        return monotonic() - self._fetched
 
     async def _refresh(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         pause = JWKS_MIN_REFRESH_SECONDS if self._keys else JWKS_FIRST_RETRY_SECONDS
         if now - self._tried < pause:
             return

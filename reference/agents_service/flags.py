@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 
 import httpx
@@ -105,9 +105,9 @@ class Flags:
 
     async def enabled(self, key: str, tenant_group: str) -> bool:
         """Tell whether `key` is on for a tenant group."""
-        if time.monotonic() >= self._due:
+        if monotonic() >= self._due:
             async with self._lock:
-                if time.monotonic() >= self._due:
+                if monotonic() >= self._due:
                     await self._refresh()
         return self._known.get((key, tenant_group), False)
 
@@ -115,10 +115,10 @@ class Flags:
         try:
             rows = await self._table.rows()
         except (FlagError, ValidationError) as error:
-            self._due = time.monotonic() + RETRY_SECONDS
+            self._due = monotonic() + RETRY_SECONDS
             self._metrics.flag_reads.add("error")
             get_logger().warning("flags.unavailable", problem=str(error), known=len(self._known))
             return
         self._known = {(row.key, row.tenant_group): row.enabled for row in rows}
-        self._due = time.monotonic() + CACHE_SECONDS
+        self._due = monotonic() + CACHE_SECONDS
         self._metrics.flag_reads.add("success")

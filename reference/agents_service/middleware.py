@@ -1,15 +1,18 @@
-"""The outermost layer of every request: correlation id, drain, limits, log line, metrics."""
+"""What surrounds every route: correlation id, drain, limits, log line, metrics; and the token check."""
 
 from __future__ import annotations
 
+import hmac
 import time
 from typing import Final
 
 import structlog
+from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .auth import TokenVerifier
 from .context import CORRELATION_HEADER, choose_correlation_id, correlation_id
 from .drain import Drain
 from .errors import ApiError, internal_error
@@ -19,6 +22,9 @@ from .telemetry import annotate
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 PROBES: Final = frozenset({"/health", "/api/health", "/health/ready"})
+OPEN: Final = PROBES | {"/api/whatsapp/webhook"}
+"""Paths without a token: liveness and readiness, and the webhook, which checks a signature."""
+METRICS: Final = frozenset({"/metrics", "/api/metrics"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -65,7 +71,7 @@ class RequestMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
             await self._app(scope, _limited(scope, receive), exchange.send)
-        except BodyTooLargeError as error:
+        except ApiError as error:
             if not exchange.status:
                 await _send_error(error, scope, receive, exchange)
         except Exception:
@@ -83,6 +89,38 @@ class RequestMiddleware:
         get_logger().info(
             "request.done", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 1)
         )
+
+
+class AuthenticationMiddleware:
+    """Lets nobody in without a verified token, whatever the path, save those of OPEN."""
+
+    def __init__(
+        self, app: ASGIApp, *, verifier: TokenVerifier, metrics_token: SecretStr | None, metrics: Metrics
+    ) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._metrics = metrics
+        self._scrape = f"Bearer {metrics_token.get_secret_value()}".encode() if metrics_token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and scope["path"] not in OPEN:
+            authorization = Headers(scope=scope).get("authorization")
+            if not self._may_scrape(scope["path"], authorization):
+                await self._authenticate(scope, authorization)
+        await self._app(scope, receive, send)
+
+    def _may_scrape(self, path: str, authorization: str | None) -> bool:
+        given = (authorization or "").encode()
+        return path in METRICS and self._scrape is not None and hmac.compare_digest(given, self._scrape)
+
+    async def _authenticate(self, scope: Scope, authorization: str | None) -> None:
+        try:
+            principal = await self._verifier.verify(authorization)
+        except ApiError as error:
+            self._metrics.auth_failures.add(error.code)
+            raise
+        scope.setdefault("state", {})["principal"] = principal
 
 
 class _Exchange:

@@ -142,7 +142,7 @@ class ModelApi:
                         yield item
         except httpx.TransportError as error:
             raise _TryNextError(type(error).__name__) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelRefusedError(f"its answer has another shape ({type(error).__name__})") from None
 
 
