@@ -17,6 +17,9 @@ from infra.record import ConfigError, Record, RecordConfig, RecordError, Release
 from infra.record.model import State
 from infra.record.stack import stack_record
 
+_WIDTH = 200
+"""Columns where the output is no terminal."""
+
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
@@ -168,7 +171,7 @@ def _bootstrap(record: Record, console: Console, as_json: bool) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 1 with the reason on standard error."""
     options = _parser().parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     try:
         record = open_record(_config(options))
         match options.command:

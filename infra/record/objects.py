@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+# Asked for credentials when the environment has none.
+_METADATA_SERVICE = "169.254.169.254"
 _TRIES = 4
 _FIRST_PAUSE = 0.1
 _SEPARATOR = "\n"
@@ -54,6 +56,8 @@ def _reason(error: Exception) -> str:
     if code:
         message = re.search(r"<Message>(.*?)</Message>", text)
         return f"{code[1]}: {message[1]}" if message else code[1]
+    if _METADATA_SERVICE in text:
+        return "no credentials: set the provider's ordinary environment variables (S3: AWS_ACCESS_KEY_ID, …)"
     inner = re.findall(r'message: "([^"]+)"', str(error))
     summary = " ".join(text.split())
     return f"{summary} ({inner[-1]})" if inner else summary

@@ -19,6 +19,9 @@ from infra.secretstore.catalogue import CATALOGUE
 from infra.secretstore.prepare import prepare
 from infra.secretstore.store import SopsStore, check_name
 
+_WIDTH = 200
+"""Columns where the output is no terminal."""
+
 _DATE = "%Y-%m-%d"
 
 
@@ -133,7 +136,7 @@ def _where(options: argparse.Namespace, console: Console) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 1 with the reason on standard error."""
     options = _parser().parse_args(arguments)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     try:
         match options.command:
             case "prepare":
