@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import typing
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -97,7 +98,10 @@ def resource_shape(sdk: str, token: str) -> ResourceShape:
     namespace = module.split("/")[0]
     module_name = sdk if namespace == "index" else f"{sdk}.{namespace}"
     try:
-        found = importlib.import_module(module_name)
+        with warnings.catch_warnings():
+            # Importing an SDK warns of every deprecated resource in it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            found = importlib.import_module(module_name)
         arguments, resource = getattr(found, f"{name}Args"), getattr(found, name)
     except (ImportError, AttributeError) as error:
         raise ProviderError(f"{token}: the SDK {sdk} has no such resource") from error
