@@ -1,4 +1,4 @@
-"""Plugins: official where they can be had, a refusal is remembered, a stand-in that changed is installed anew."""
+"""Plugins: official where they can be had, a refusal is remembered, a changed stand-in is installed anew."""
 
 from __future__ import annotations
 
