@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infra.dns.client import DnsError, ensure_public_record, open_client, secret_of
 from infra.record import NotBootstrappedError, Record, RecordError
 from infra.record.lease import is_over
 from infra.record.log import Log
@@ -13,6 +14,7 @@ from infra.site.runtime import (
     first_state,
     first_switches,
 )
+from infra.site.secrets import SecretsError, open_resolver
 
 
 class BootstrapError(Exception):
@@ -61,3 +63,27 @@ def bootstrap_record(record: Record, outputs: StackOutputs, *, check: bool) -> l
     except RecordError as error:
         raise BootstrapError(str(error)) from error
     return missing
+
+
+def bootstrap_public_record(record: Record, outputs: StackOutputs, stack: str, *, check: bool) -> list[str]:
+    """Point the public name at the active host where it points nowhere yet, unless `check`.
+
+    Returns what was, or would be, written; raises BootstrapError.
+    """
+    dns = outputs.settings["dns"]
+    reference = secret_of(dns)
+    try:
+        client = open_client(
+            dns, open_resolver(outputs.secretstore, stack, outputs.record, [reference])(reference)
+        )
+        if check:
+            return [] if client.read(outputs.domain).addresses else [outputs.domain]
+        active = record.state().active_host
+        address = next((host.address for host in outputs.hosts if host.name == active), None)
+        if address is None:
+            raise BootstrapError(
+                f"the record names {active} as the active host, which is none of the stack's"
+            )
+        return [outputs.domain] if ensure_public_record(client, outputs.domain, address) else []
+    except (DnsError, SecretsError, RecordError) as error:
+        raise BootstrapError(str(error)) from error

@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 from infra.record import open_record
-from infra.site.bootstrap import BootstrapError, bootstrap_record
+from infra.site.bootstrap import BootstrapError, bootstrap_public_record, bootstrap_record
 from infra.site.outputs import StackOutputs
 from infra.site.runtime import RuntimeStateError
 
@@ -33,7 +33,9 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         outputs = StackOutputs.model_validate(json.loads(json.dumps(variables["icupa_outputs"])))
         try:
-            written = bootstrap_record(open_record(outputs.record), outputs, check=self._task.check_mode)
+            record, check = open_record(outputs.record), bool(self._task.check_mode)
+            written = bootstrap_record(record, outputs, check=check)
+            written += bootstrap_public_record(record, outputs, variables["icupa_stack"], check=check)
         except (BootstrapError, RuntimeStateError) as error:
             raise AnsibleActionFail(str(error)) from None
         result.update(changed=bool(written), written=written)

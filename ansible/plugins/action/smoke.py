@@ -1,0 +1,53 @@
+"""Controller side only: checks the environment from outside, one line a check."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
+
+from ansible.plugins.action import ActionBase
+
+sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+from infra.site.outputs import StackOutputs
+from infra.smoke import report
+from infra.smoke.checks import Smoke
+from infra.smoke.target import TargetError, find_target
+
+
+class ActionModule(ActionBase):
+    """`region` checks a region's name, not the public one."""
+
+    _supports_check_mode = True
+    _requires_connection = False
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run all checks; fails where one does. Changes nothing but a test voucher, made and voided."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(argument_spec={"region": {"type": "str"}})
+        variables = task_vars or {}
+        outputs = StackOutputs.model_validate(json.loads(json.dumps(variables["icupa_outputs"])))
+        try:
+            target = find_target(outputs, variables["icupa_stack"], arguments["region"])
+        except TargetError as error:
+            raise AnsibleActionFail(str(error)) from None
+        results = []
+        for found in report.run(Smoke(target).checks()):
+            Display().display(found.line)
+            results.append(found)
+        report.write(target.report, target.name, results)
+        bad = report.failed(results)
+        result.update(
+            changed=False,
+            failed=bool(bad),
+            msg=f"{target.name}: {len(bad)} of {len(results)} checks failed; report: {target.report}",
+            checks=[asdict(found) for found in results],
+        )
+        return result

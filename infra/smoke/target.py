@@ -1,0 +1,103 @@
+"""What is checked: one name of an environment, and what must be known to check it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.paths import REPOSITORY
+from infra.record import RecordError, open_record
+from infra.secretstore import SecretStore, SecretStoreError, open_store
+from infra.site.outputs import HostOutput, StackOutputs
+from infra.world import login, topology
+
+SMOKE_SECRET = "smoke-client-secret"  # noqa: S105 - a secret's name
+
+
+class TargetError(Exception):
+    """The environment can't be checked at all; the message says why."""
+
+
+@dataclass(frozen=True)
+class BrowserUser:
+    """Somebody whose password may be typed by a program; `secret` names it."""
+
+    email: str
+    secret: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """One name of an environment; `nameserver` answers for the zone itself, `resolvers` for the rest."""
+
+    stack: str
+    name: str
+    domain: str
+    host: HostOutput
+    zone: str
+    nameserver: tuple[str, int] | None
+    resolvers: tuple[str, ...]
+    trust: str
+    issuer: str
+    client: str
+    secrets: SecretStore
+    user: BrowserUser | None
+    trace_container: str | None
+    trace_query: str | None
+
+    @property
+    def public(self) -> bool:
+        """Whether it is the public name, not a region's."""
+        return self.name == self.domain
+
+    @property
+    def report(self) -> Path:
+        """Where the JSON report goes."""
+        name = self.stack if self.public else f"{self.stack}-{self.host.region}"
+        return REPOSITORY / "build" / "reports" / f"smoke-{name}.json"
+
+
+def find_target(outputs: StackOutputs, stack: str, region: str | None = None) -> Target:
+    """The public name, served by the active host of the record; or the name of one region.
+
+    Raises:
+        TargetError: there is no such region, or record or secrets can't be opened.
+    """
+    settings = outputs.settings
+    try:
+        host = _host(outputs, region)
+        secrets = open_store(outputs.secretstore, stack, record=outputs.record)
+    except (RecordError, SecretStoreError) as error:
+        raise TargetError(f"stack {stack}: {error}") from error
+    dns = settings["dns"]
+    local = outputs.domain == topology.DOMAIN
+    return Target(
+        stack=stack,
+        name=f"{region}.{outputs.domain}" if region else outputs.domain,
+        domain=outputs.domain,
+        host=host,
+        zone=dns["zone"],
+        nameserver=(dns["server"], int(dns["port"])) if dns["driver"] == "rfc2136" else None,
+        resolvers=tuple(settings["resolvers"]),
+        trust="\n".join(settings["trust"]),
+        issuer=settings["login"]["issuer"],
+        client=login.SMOKE_CLIENT,
+        secrets=secrets,
+        user=BrowserUser(login.ALICE.email, f"login-password-{login.ALICE.name}") if local else None,
+        trace_container=topology.TRACES.container if local else None,
+        trace_query=settings.get("trace_query"),
+    )
+
+
+def _host(outputs: StackOutputs, region: str | None) -> HostOutput:
+    if region:
+        found = [host for host in outputs.hosts if host.region == region]
+        if not found:
+            regions = ", ".join(host.region for host in outputs.hosts)
+            raise TargetError(f"no region {region!r}; there are: {regions}")
+        return found[0]
+    active = open_record(outputs.record).state().active_host
+    for host in outputs.hosts:
+        if host.name == active:
+            return host
+    raise TargetError(f"the record names {active} as the active host, which is none of the stack's")
