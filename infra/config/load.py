@@ -17,8 +17,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from infra import paths
+from infra.config import rules
 from infra.config.model import Stack, StandbyVariables
-from infra.config.types import Accepts
+from infra.config.types import REFERENCE, Accepts
 
 NAMESPACE = "icupa"
 STACK_DIRECTORY = paths.REPOSITORY / "stacks"
@@ -26,6 +27,7 @@ _LOOKS_SECRET = re.compile(
     r"sk-[A-Za-z0-9_-]{8,}|eyJ[A-Za-z0-9_-]{8,}\.|Bearer\s+\S{8,}|-----BEGIN|://[^/\s]*:[^/\s]*@"
 )
 _LONGEST_SHOWN = 60
+_OTHER_KEYS = f"{NAMESPACE}:<name>; providers take credentials from the environment"
 
 Location = tuple[str | int, ...]
 
@@ -94,12 +96,22 @@ def load_runtime(stack: str, values: Mapping[str, str], secret_keys: Sequence[st
 def validate(stack: str, config: Mapping[str, Any], path: Path | None = None) -> Stack:
     """Typed configuration of `config`, whose keys carry the namespace; raises ConfigurationError."""
     prefix = f"{NAMESPACE}:"
-    own = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+    keys = {key: key if ":" in key else f"{prefix}{key}" for key in config}
+    own = {key.removeprefix(prefix): config[name] for name, key in keys.items() if key.startswith(prefix)}
+    found = [(problem.location, _contradiction(problem)) for problem in rules.problems(own)]
+    for key in keys.values():
+        if key.partition(":")[0] not in {NAMESPACE, "pulumi"}:
+            found.append(((key,), f"{key}: found a key of another namespace; accepted: {_OTHER_KEYS}"))
+    checked: Stack | None = None
     try:
-        return Stack.model_validate(own)
+        checked = Stack.model_validate(own)
     except ValidationError as error:
-        lines = _line_numbers(path)
-        raise ConfigurationError(stack, _problems(error, own, lines)) from None
+        for detail in error.errors(include_url=False):
+            location = _without_tags(tuple(detail["loc"]), own)
+            found.append((location, _problem(detail, location)))
+    if checked is None or found:
+        raise ConfigurationError(stack, _with_lines(found, _line_numbers(path)))
+    return checked
 
 
 def _decoded(value: str) -> Any:
@@ -110,22 +122,15 @@ def _decoded(value: str) -> Any:
     return decoded
 
 
-def _problems(error: ValidationError, own: Mapping[str, Any], lines: Mapping[Location, int]) -> list[str]:
-    found: list[tuple[int, str]] = []
-    for detail in error.errors(include_url=False, include_context=True):
-        location = _without_tags(tuple(detail["loc"]), own)
-        if detail["type"] == "value_error" and isinstance(_target(location), type):
-            for line in str(detail["ctx"]["error"]).splitlines():
-                inner = line.split(" ", 1)[0].rstrip(":")
-                place = (*location, *inner.split("."))
-                number = _line(lines, place)
-                head = ".".join(str(part) for part in location)
-                text = f"{head}.{line}" if head else line
-                found.append((number, f"{_where(number)}{NAMESPACE}:{text}"))
-            continue
-        number = _line(lines, location)
-        found.append((number, f"{_where(number)}{_problem(detail, location)}"))
-    return [text for _, text in sorted(dict.fromkeys(found))]
+def _contradiction(problem: rules.Problem) -> str:
+    key = f"{NAMESPACE}:{_dotted(problem.location)}"
+    return f"{key}: found {_shown(problem.found, secret=False)}; accepted: {problem.accepted}"
+
+
+def _with_lines(found: Sequence[tuple[Location, str]], lines: Mapping[Location, int]) -> list[str]:
+    """Texts in the order of the file, each with the line of its key or of what it is missing in."""
+    numbered = sorted({(_line(lines, location), text) for location, text in found})
+    return [f"line {number}: {text}" if number else text for number, text in numbered]
 
 
 def _problem(detail: Any, location: Location) -> str:
@@ -156,7 +161,7 @@ def _shown(value: object, secret: bool) -> str:
     if isinstance(value, list):
         return "a list"
     text = str(value)
-    if secret or _LOOKS_SECRET.search(text):
+    if not REFERENCE.fullmatch(text) and (secret or _LOOKS_SECRET.search(text)):
         return f"a value of {len(text)} characters (not shown)"
     if len(text) > _LONGEST_SHOWN:
         text = text[:_LONGEST_SHOWN] + "…"
@@ -259,10 +264,6 @@ def _nested_metadata(annotation: Any) -> list[Any]:
         if argument is not Ellipsis:
             found += _nested_metadata(argument)
     return found
-
-
-def _where(number: int) -> str:
-    return f"line {number}: " if number else ""
 
 
 def _line(lines: Mapping[Location, int], location: Location) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from infra.config.types import (
     Certificate,
@@ -219,15 +219,6 @@ class Variables(Model):
     OTLP_EXPORTER_ENDPOINT: Url
     OTLP_EXPORTER_HEADERS: Headers
 
-    @model_validator(mode="after")
-    def _session_within_day(self) -> Self:
-        if self.AGENT_SESSION_BUDGET_USD > self.AGENT_DAILY_BUDGET_USD:
-            raise ValueError(
-                f"AGENT_SESSION_BUDGET_USD {self.AGENT_SESSION_BUDGET_USD} is above "
-                f"AGENT_DAILY_BUDGET_USD {self.AGENT_DAILY_BUDGET_USD}; accepted: at most the daily budget"
-            )
-        return self
-
 
 if TYPE_CHECKING:
 
@@ -273,27 +264,6 @@ class Stack(Model):
     variables: Variables
     standby_variables: StandbyVariables = StandbyVariables()
     switches: Switches
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        problems = []
-        machines = self.hosts.machines
-        roles = [machine.role for machine in machines]
-        if sorted(roles) != sorted(Role):
-            problems.append(
-                f"hosts.machines: found roles {', '.join(roles)}; accepted: one primary and one standby"
-            )
-        for attribute in ("name", "region"):
-            values = [getattr(machine, attribute) for machine in machines]
-            if len(set(values)) != len(values):
-                problems.append(
-                    f"hosts.machines: found {attribute} {', '.join(values)}; accepted: each {attribute} once"
-                )
-        if not self.domain.endswith("." + self.dns.zone):
-            problems.append(f"domain: found {self.domain}; accepted: a name below dns.zone {self.dns.zone}")
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
 
     def variables_for(self, role: Role) -> Variables:
         """Variables of a region: the standby's own where it has some, the primary's otherwise (CFG-1)."""

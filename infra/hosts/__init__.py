@@ -33,7 +33,7 @@ def make_hosts(
             if not host.host_key:
                 pulumi.warn(
                     f"host {host.name}: its SSH host key is not pinned yet; read it at the provider's "
-                    f"console and put it into stacks/Pulumi.{environment}.yaml, icupa:hosts.machines, host_key"
+                    f"console, put it into stacks/Pulumi.{environment}.yaml, icupa:hosts.machines, host_key"
                 )
         return hosts
     return existing_hosts(config)

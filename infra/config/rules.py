@@ -1,0 +1,112 @@
+"""What values of a stack file must be to each other.
+
+Works on the file's raw values and leaves out what is missing or malformed: that is the types' to say, and all
+problems are said at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from infra.config.model import Role, Variables
+from infra.config.types import DomainName
+from infra.world import topology
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Values that contradict each other; `found` is never a secret's value."""
+
+    location: Location
+    found: str
+    accepted: str
+
+
+def problems(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every contradiction between values of a stack file, whose keys are without namespace."""
+    yield from _machines(values)
+    yield from _names(values)
+    yield from _budgets(values)
+    yield from _record(values)
+
+
+def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = values.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _machines(values: Mapping[str, Any]) -> Iterator[Problem]:
+    hosts = _section(values, "hosts")
+    listed = hosts.get("machines")
+    machines = (
+        [machine for machine in listed if isinstance(machine, dict)] if isinstance(listed, list) else []
+    )
+    where: Location = ("hosts", "machines")
+    roles = [machine["role"] for machine in machines if machine.get("role") in list(Role)]
+    if machines and len(roles) == len(machines) and sorted(roles) != sorted(Role):
+        yield Problem(where, f"roles {', '.join(roles)}", "one primary and one standby")
+    for key in ("name", "region", "address", "ip_range"):
+        found = [machine[key] for machine in machines if isinstance(machine.get(key), str)]
+        if len(set(found)) != len(found):
+            yield Problem(where, f"{key} {', '.join(found)}", f"a {key} of its own for every machine")
+    if hosts.get("driver") != "docker":
+        return
+    places = {machine.name: machine.region for machine in topology.MACHINES}
+    for index, machine in enumerate(machines):
+        name, region = machine.get("name"), machine.get("region")
+        if isinstance(name, str) and isinstance(region, str) and places.get(name) != region:
+            known = " or ".join(f"{place} in region {places[place]}" for place in places)
+            yield Problem((*where, index), f"{name} in region {region}", f"with driver docker: {known}")
+
+
+def _names(values: Mapping[str, Any]) -> Iterator[Problem]:
+    dns = _section(values, "dns")
+    zone, challenge_zone, domain = dns.get("zone"), dns.get("challenge_zone"), values.get("domain")
+    if not isinstance(zone, str):
+        return
+    if _is_domain(domain) and not str(domain).endswith(f".{zone}"):
+        yield Problem(("domain",), str(domain), f"a name below dns.zone, {zone}")
+    if challenge_zone == zone:
+        yield Problem(("dns", "challenge_zone"), zone, "another zone than dns.zone, with a key of its own")
+
+
+def _is_domain(value: object) -> bool:
+    try:
+        TypeAdapter(DomainName).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
+    primary, standby = _section(values, "variables"), _section(values, "standby_variables")
+    for section, variables in (("variables", primary), ("standby_variables", {**primary, **standby})):
+        session, daily = (_amount(variables, name) for name in _BUDGETS)
+        if session and daily and session > daily and (section == "variables" or set(_BUDGETS) & set(standby)):
+            yield Problem((section, _BUDGETS[0]), str(session), f"at most {_BUDGETS[1]}, {daily}")
+
+
+_BUDGETS = ("AGENT_SESSION_BUDGET_USD", "AGENT_DAILY_BUDGET_USD")
+
+
+def _amount(variables: Mapping[str, Any], name: str) -> Decimal | None:
+    value = variables.get(name, Variables.model_fields[name].default)
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        return None
+
+
+def _record(values: Mapping[str, Any]) -> Iterator[Problem]:
+    record = _section(values, "record")
+    url = record.get("url")
+    for key in ("endpoint", "region"):
+        if isinstance(url, str) and not url.startswith("s3://") and record.get(key) is not None:
+            yield Problem(("record", key), str(record[key]), "only with a url that starts with s3://")
