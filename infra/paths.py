@@ -18,6 +18,11 @@ def state_home() -> Path:
     return Path.home() / ".local" / "state" / "icupa"
 
 
+def pulumi_backend() -> Path:
+    """Directory of Pulumi's file backend."""
+    return state_home() / "pulumi"
+
+
 def stack_home(stack: str) -> Path:
     """Directory of one local stack's record, age identity and mounted files."""
     return state_home() / stack

@@ -23,6 +23,8 @@ def variables(inherited: Mapping[str, str]) -> dict[str, str]:
         "PATH": os.pathsep.join([*own, *rest]),
         "VIRTUAL_ENV": str(paths.virtual_environment()),
         "PYTHONPATH": str(paths.REPOSITORY),
+        # The one that Pulumi.yaml names; Pulumi takes `~` there from the user database, not from HOME.
+        "PULUMI_BACKEND_URL": inherited.get("PULUMI_BACKEND_URL", paths.pulumi_backend().as_uri()),
         "PULUMI_HOME": str(paths.pulumi_home()),
         # Nothing secret is ever in state: references only.
         "PULUMI_CONFIG_PASSPHRASE": inherited.get("PULUMI_CONFIG_PASSPHRASE", ""),

@@ -19,6 +19,7 @@ import yaml
 from docker.errors import DockerException, NotFound
 
 from infra import paths
+from infra.toolchain import environment
 from infra.toolchain.errors import ToolchainError
 
 _CREATING = "creating"
@@ -53,17 +54,16 @@ def project_name() -> str:
 
 
 def backend() -> Path:
-    """Return the directory of the file backend that Pulumi.yaml names.
+    """Return the directory in which the file backend keeps its files.
 
     Raises:
-        ToolchainError: if it names another kind of backend.
+        ToolchainError: if the environment chooses another kind of backend.
     """
-    document = yaml.safe_load((paths.REPOSITORY / "Pulumi.yaml").read_text())
-    url = str(document["backend"]["url"])
-    scheme, _, rest = url.partition("://")
+    url = environment.variables(os.environ)["PULUMI_BACKEND_URL"]
+    scheme, _, place = url.partition("://")
     if scheme != "file":
-        raise ToolchainError(f"Pulumi.yaml: backend {url} is no file backend")
-    return Path(rest).expanduser() / ".pulumi"
+        raise ToolchainError(f"PULUMI_BACKEND_URL={url} is no file backend: its locks are not repaired here")
+    return Path(place).expanduser() / ".pulumi"
 
 
 def locks(stack: str, room: Path | None = None) -> Iterator[Lock]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docker.errors import NotFound
 
 from infra import paths
@@ -89,8 +90,14 @@ def test_orphans_are_plugins_of_this_home_whose_engine_is_gone(tmp_path: Path) -
     assert state.orphans(tmp_path) == [10]
 
 
-def test_the_backend_is_the_one_of_pulumi_yaml() -> None:
-    assert state.backend() == paths.state_home() / "pulumi" / ".pulumi"
+def test_the_backend_is_the_one_of_pulumi_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    assert state.backend() == paths.pulumi_backend() / ".pulumi"
+    named = yaml.safe_load((paths.REPOSITORY / "Pulumi.yaml").read_text())["backend"]["url"]
+    assert Path(named.removeprefix("file://")).expanduser() == paths.pulumi_backend()
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://states")
+    with pytest.raises(ToolchainError, match="s3://states"):
+        state.backend()
 
 
 def test_an_unknown_stack_is_refused_by_the_names_there_are() -> None:
