@@ -16,7 +16,7 @@ from infra.toolchain.errors import ToolchainError
 from infra.toolchain.pins import Pin, load_all
 from infra.toolchain.plugins import Installed
 from infra.toolchain.progress import Progress
-from infra.toolchain.resolve import Tool
+from infra.toolchain.resolve import Source, Tool
 from infra.toolchain.table import show
 
 # Compilers use every core already; a second job fills the time in which the first one downloads.
@@ -132,10 +132,32 @@ def _program(toolchain: Toolchain, progress: Progress) -> list[Installed]:
 
 
 def link_tools(tools: Iterable[Tool]) -> None:
-    """Link each binary into the checkout's own directory, which `env.sh` puts on PATH."""
+    """Put each tool that a group names into the checkout's own directory, which `env.sh` puts on PATH.
+
+    Hard links, where they can be made: Pulumi looks for its language host beside its own executable, and a
+    symbolic link hides where that is. Plugins and compilers are left out: nobody starts them by name.
+    """
     for tool in tools:
+        if not tool.pin.groups:
+            continue
         for name, file in tool.binaries.items():
-            venv.link(paths.tools_bin() / name, file)
+            at = paths.tools_bin() / name
+            if tool.source is Source.PATH:
+                venv.link(at, file)
+            elif at.is_symlink() or not at.exists() or not filecmp.cmp(at, file, shallow=True):
+                _put(file, at)
+
+
+def _put(file: Path, at: Path) -> None:
+    """Make `at` the same file as `file`, or a copy of it on another file system, in one step."""
+    at.parent.mkdir(parents=True, exist_ok=True)
+    aside = at.with_name(f".{at.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    try:
+        aside.hardlink_to(file)
+    except OSError:
+        shutil.copy2(file, aside)
+    aside.replace(at)
 
 
 def copy_for_images(tools: Iterable[Tool]) -> None:

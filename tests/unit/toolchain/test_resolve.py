@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import struct
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,7 +232,24 @@ def test_copies_for_images_are_whole_executable_and_left_alone_when_right(
     assert [entry.name for entry in image_tools.iterdir()] == ["tool"]
 
 
-Resolver = Callable[[str], resolve.Tool]
+def test_tools_on_path_are_the_same_file_as_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_home = tmp_path / "build" / "bin"
+    monkeypatch.setattr(paths, "tools_bin", lambda: bin_home)
+    source = script(tmp_path / "cache-tool" / "tool", "echo v1.2.3")
+    made = pin(tmp_path)
+    user = resolve.Tool(made, "1.2.3", Source.PATH, {"tool": source})
+    cached = resolve.Tool(made, "1.2.3", Source.CACHE, {"tool": source})
+    ensure.link_tools([user])
+    assert (bin_home / "tool").readlink() == source
+    for _ in range(2):
+        ensure.link_tools([cached])
+        assert not (bin_home / "tool").is_symlink()
+        assert (bin_home / "tool").samefile(source)
+    hidden = pin(tmp_path, "plugin").model_copy(update={"groups": ()})
+    ensure.link_tools([resolve.Tool(hidden, "1.2.3", Source.CACHE, {"plugin": source})])
+    assert [entry.name for entry in bin_home.iterdir()] == ["tool"]
 
 
 def test_toolchain_takes_path_then_cache_then_builds(
