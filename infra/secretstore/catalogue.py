@@ -68,7 +68,10 @@ def tls_certificate(party: str) -> str:
     return f"tls-{party}.pem"
 
 
-TLS_PARTIES = (topology.ACME, topology.LOGIN, topology.REGISTRY, topology.VENDORS, topology.TRACES)
+ACME_KEY = "acme-intermediate-key"
+ACME_CERTIFICATE = "acme-intermediate.pem"
+
+TLS_PARTIES = (topology.LOGIN, topology.REGISTRY, topology.VENDORS, topology.TRACES)
 """Who serves TLS with a certificate of the world's CA."""
 
 _WORLD = (
@@ -77,6 +80,13 @@ _WORLD = (
         "key of the certificate authority of the local stack's outside world",
         generators.ec_key,
         consumers=(CONTROLLER,),
+        local=True,
+    ),
+    Secret(
+        ACME_KEY,
+        "key of the intermediate authority with which the local ACME server issues certificates",
+        generators.ec_key,
+        consumers=(topology.ACME.name,),
         local=True,
     ),
     *(
@@ -119,6 +129,27 @@ _WORLD = (
         "password of the test user alice at the local identity provider",
         generators.alphanumeric(24),
         consumers=(topology.LOGIN.name, "tests"),
+        local=True,
+    ),
+    Secret(
+        "login-password-bob",
+        "password of the test user bob, who is in no group, at the local identity provider",
+        generators.alphanumeric(24),
+        consumers=(topology.LOGIN.name, "tests"),
+        local=True,
+    ),
+    Secret(
+        "login-smoke-secret",
+        "secret of the OIDC clients with which tests get bearer tokens at the local identity provider",
+        generators.alphanumeric(48),
+        consumers=(topology.LOGIN.name, "tests"),
+        local=True,
+    ),
+    Secret(
+        "pagerduty-api-token",
+        "token of the local PagerDuty's REST API, with which tests read incidents back",
+        generators.alphanumeric(20),
+        consumers=(topology.VENDORS.name, "tests"),
         local=True,
     ),
 )

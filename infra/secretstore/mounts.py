@@ -24,8 +24,8 @@ from infra.world import topology
 REGISTRY_USER = "icupa"
 """User who may push to the local registry."""
 
-LOGIN_USER = "alice"
-"""Test user of the local identity provider; its password is the secret `login-password-alice`."""
+LOGIN_USERS = ("alice", "bob")
+"""Test users of the local identity provider; their passwords are the secrets `login-password-<name>`."""
 
 OPERATOR = "operator"
 WORLD = "world"
@@ -120,8 +120,11 @@ def _docker_config(source: Source) -> str:
 def _login_seed(source: Source) -> str:
     return _json(
         {
-            "client_secret": source.secret("oauth-client-secret"),
-            "users": {LOGIN_USER: source.secret(f"login-password-{LOGIN_USER}")},
+            "client_secrets": {
+                "agents": source.secret("oauth-client-secret"),
+                "smoke": source.secret("login-smoke-secret"),
+            },
+            "passwords": {user: source.secret(f"login-password-{user}") for user in LOGIN_USERS},
             "cookie_keys": [source.secret("login-cookie-key")],
             "jwks": {"keys": [_jwk(source.secret("login-signing-key"))]},
         }
@@ -165,7 +168,10 @@ def _vendors_seed(source: Source) -> str:
             },
             "vercel": {"tokens": [source.secret("vercel-token")]},
             "slack": {"tokens": [source.secret("slack-token")]},
-            "pagerduty": {"routing_keys": [source.secret("pagerduty-token")]},
+            "pagerduty": {
+                "routing_keys": [source.secret("pagerduty-token")],
+                "tokens": [source.secret("pagerduty-api-token")],
+            },
             "statuspage": {"tokens": [source.secret("statuspage-token")]},
         }
     )
@@ -190,6 +196,9 @@ def _machine(name: str) -> tuple[Mount, ...]:
 MOUNTS: tuple[Mount, ...] = (
     *(mount for party in catalogue.TLS_PARTIES for mount in _tls(party.name)),
     *(mount for machine in topology.MACHINES for mount in _machine(machine.name)),
+    Mount(topology.ACME.name, AUTHORITY, _public(catalogue.WORLD_CA_CERTIFICATE), 0o644),
+    Mount(topology.ACME.name, "intermediate.crt", _public(catalogue.ACME_CERTIFICATE), 0o644),
+    Mount(topology.ACME.name, "intermediate.key", _secret(catalogue.ACME_KEY)),
     Mount(topology.NAMESERVER.name, "tsig.conf", _tsig),
     Mount(topology.REGISTRY.name, "htpasswd", _htpasswd, keep=_htpasswd_serves),
     Mount(topology.LOGIN.name, "seed.json", _login_seed),

@@ -1,4 +1,4 @@
-"""Certificates of the local stack's outside world: one authority, one certificate a party."""
+"""Certificates of the local outside world: an authority, a certificate a party, an intermediate for ACME."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
+INTERMEDIATE_LIFETIME = timedelta(days=1825)
+AUTHORITY_DEPTH = 1
+"""How many intermediates may stand between the authority and a certificate."""
 CERTIFICATE_LIFETIME = timedelta(days=825)
 RENEW_BEFORE = timedelta(days=30)
 # A machine whose clock is a little behind accepts a certificate that was made just now.
@@ -62,12 +65,30 @@ def authority(key_pem: str, common_name: str) -> str:
     certificate = (
         _builder(name, name, AUTHORITY_LIFETIME)
         .public_key(key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=AUTHORITY_DEPTH), critical=True)
         .add_extension(_usage(authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def intermediate(key_pem: str, common_name: str, ca_pem: str, ca_key_pem: str) -> str:
+    """Certificate, PEM, of an authority below another; issues server certificates only."""
+    key, ca_key = _key(key_pem), _key(ca_key_pem)
+    ca = x509.load_pem_x509_certificate(ca_pem.encode())
+    made = (
+        _builder(_name(common_name), ca.subject, INTERMEDIATE_LIFETIME)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=AUTHORITY_DEPTH - 1), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def certificate(key_pem: str, host: str, address: IPv4Address, ca_pem: str, ca_key_pem: str) -> str:
@@ -95,6 +116,15 @@ def certificate(key_pem: str, host: str, address: IPv4Address, ca_pem: str, ca_k
 def renew_at(pem: str) -> datetime:
     """When a certificate should be replaced."""
     return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc - RENEW_BEFORE
+
+
+def depth(pem: str) -> int | None:
+    """How many intermediates may be below an authority; None for what is no authority or no certificate."""
+    try:
+        found = x509.load_pem_x509_certificate(pem.encode())
+        return found.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    except (ValueError, x509.ExtensionNotFound):
+        return None
 
 
 def fits(

@@ -27,6 +27,7 @@ _STAMP = "prepared.json"
 _STAGED = ".staged"
 _BY = "prepare"
 _AUTHORITY_NAME = "ICUPA local world CA"
+_ACME_NAME = "ICUPA local ACME CA"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _make_certificates(store: SopsStore) -> list[str]:
     made: list[str] = []
     ca_key = store.get("world-ca-key")
     ca = _public_or_empty(store, catalogue.WORLD_CA_CERTIFICATE)
-    if not pki.fits(ca, ca_key, ca):
+    if not pki.fits(ca, ca_key, ca) or pki.depth(ca) != pki.AUTHORITY_DEPTH:
         ca = pki.authority(ca_key, _AUTHORITY_NAME)
         store.put_public(catalogue.WORLD_CA_CERTIFICATE, ca)
         made.append(catalogue.WORLD_CA_CERTIFICATE)
@@ -146,6 +147,10 @@ def _make_certificates(store: SopsStore) -> list[str]:
         if not pki.fits(_public_or_empty(store, name), key, ca, party.host, party.address):
             store.put_public(name, pki.certificate(key, party.host, party.address, ca, ca_key))
             made.append(name)
+    acme_key = store.get(catalogue.ACME_KEY)
+    if not pki.fits(_public_or_empty(store, catalogue.ACME_CERTIFICATE), acme_key, ca):
+        store.put_public(catalogue.ACME_CERTIFICATE, pki.intermediate(acme_key, _ACME_NAME, ca, ca_key))
+        made.append(catalogue.ACME_CERTIFICATE)
     return made
 
 
@@ -192,6 +197,7 @@ def _public_names() -> list[str]:
     return [
         *derived,
         catalogue.WORLD_CA_CERTIFICATE,
+        catalogue.ACME_CERTIFICATE,
         *(catalogue.tls_certificate(party.name) for party in catalogue.TLS_PARTIES),
     ]
 
