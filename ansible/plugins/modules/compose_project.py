@@ -290,7 +290,8 @@ def main() -> None:
         module.exit_json(**converge(module, docker))
     except FileNotFoundError as error:
         if module.check_mode:
-            module.exit_json(changed=True, reasons=[f"{error.filename} is not installed yet"])
+            missing = f"{error.filename} is not installed yet"
+            module.exit_json(changed=module.params["state"] == "started", reasons=[missing])
         module.fail_json(msg=f"{error.filename} is not installed")
     except (ConvergeError, subprocess.TimeoutExpired) as error:
         module.fail_json(msg=str(error))

@@ -416,6 +416,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Directories above the root are for everybody to pass, whatever the host's hardening says of new files.
+    os.umask(0o022)
     try:
         module.exit_json(**apply(module))
     except (FilesError, OSError, subprocess.TimeoutExpired) as error:
