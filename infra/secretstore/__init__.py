@@ -29,6 +29,7 @@ __all__ = [
     "SecretConfigError",
     "SecretStore",
     "SecretStoreError",
+    "SopsStore",
     "TamperedError",
     "ToolError",
     "UnknownSecretError",

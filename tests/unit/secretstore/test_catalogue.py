@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from infra.secretstore import generators, references
+from infra.secretstore.catalogue import CATALOGUE
+from infra.world import topology
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_secret_has_a_name_a_purpose_and_a_fresh_value(name: str) -> None:
+    secret = CATALOGUE[name]
+    assert references.NAME.fullmatch(name)
+    assert secret.what
+    assert secret.consumers
+
+    first, second = secret.generate(), secret.generate()
+
+    assert first != second
+    assert len(first) >= 20
+    for derive in secret.public.values():
+        assert first not in derive(first)
+        assert derive(first) == derive(first) != derive(second)
+
+
+@pytest.mark.parametrize("name", ["tsig-acme", "tsig-failover"])
+def test_tsig_keys_are_32_octets_in_base64(name: str) -> None:
+    assert len(base64.b64decode(CATALOGUE[name].generate(), validate=True)) == 32
+
+
+def test_the_cookie_secret_is_32_octets_in_base64url() -> None:
+    for _ in range(20):
+        assert len(base64.urlsafe_b64decode(CATALOGUE["oauth2-proxy-cookie-secret"].generate())) == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("openai-api-key", "sk-"),
+        ("openai-admin-key", "sk-admin-"),
+        ("supabase-management-token", "sbp_"),
+        ("slack-token", "xoxb-"),
+    ],
+)
+def test_vendors_keys_have_the_vendors_shape(name: str, prefix: str) -> None:
+    assert CATALOGUE[name].generate().startswith(prefix)
+
+
+def test_every_machine_has_a_host_key_with_a_public_part() -> None:
+    for machine in topology.MACHINES:
+        secret = CATALOGUE[f"ssh-host-key-{machine.name}"]
+        (derive,) = secret.public.values()
+        assert derive(secret.generate()).startswith("ssh-ed25519 AAAA")
+
+
+def test_local_secrets_are_used_by_the_outside_world_only() -> None:
+    world = {place.name for place in (*topology.PARTIES, *topology.MACHINES)} | {"tests", "controller"}
+    local = [secret for secret in CATALOGUE.values() if secret.local]
+    assert local
+    for secret in local:
+        assert set(secret.consumers) <= world, secret.name
+
+
+def test_a_public_key_follows_from_the_private_one() -> None:
+    assert generators.public_key_pem(generators.ec_key()).startswith("-----BEGIN PUBLIC KEY-----")
