@@ -23,9 +23,10 @@ _POLL = 0.05
 
 @dataclass(frozen=True)
 class Gateway:
-    """A running gateway; its keys are in `environment`, as clients of S3 read them."""
+    """A running gateway; its keys are in `environment` for clients, its objects in `bucket`."""
 
     port: int
+    bucket: Path
     environment: dict[str, str]
 
     def config(self, prefix: str, port: int | None = None) -> RecordConfig:
@@ -78,7 +79,7 @@ def running_gateway(directory: Path) -> Iterator[Gateway]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"versitygw did not start: {log.read_text()}")
             time.sleep(_POLL)
-        yield Gateway(port, {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret})
+        yield Gateway(port, data / BUCKET, {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret})
     finally:
         process.terminate()
         try:
