@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.molecule.machine import Machine
+
 LINES = 60
 
 
@@ -17,6 +19,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     report = outcome.get_result()
     host = getattr(item, "funcargs", {}).get("host")
     if report.when == "call" and report.failed and host is not None:
-        with host.sudo():
-            done = host.run(f"journalctl --no-pager --lines={LINES}")
-        report.sections.append(("journal", done.stdout or done.stderr))
+        # Through the engine, since SSH may be what failed.
+        done = Machine.of(host).run("journalctl", "--no-pager", f"--lines={LINES}")
+        report.sections.append(("journal", done.output))

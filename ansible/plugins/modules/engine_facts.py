@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import platform
+import resource
 import subprocess
 from pathlib import Path
 
@@ -27,10 +28,15 @@ RETURN = """
 system: {description: "Distribution and major version, such as C(debian 13).", type: str, returned: always}
 programs: {description: "Which of dockerd, docker and docker-compose are there.", type: list,
   returned: always}
+open_files:
+  description: Highest limit of open files that a container can get here, null where the engine may raise it.
+  type: int
+  returned: always
 running: {description: Whether the engine is enabled and active., type: bool, returned: always}
 """
 
 BIN = ("/usr/bin", "/usr/sbin", "/usr/local/bin")
+SYS_RESOURCE = 1 << 24
 PLUGINS = ("/usr/libexec/docker", "/usr/lib/docker", "/usr/local/lib/docker", "/usr/local/libexec/docker")
 
 
@@ -46,6 +52,14 @@ def found(root: Path = Path("/")) -> list[str]:
         for name, paths in places.items()
         if any((root / path.relative_to("/")).is_file() for path in paths)
     ]
+
+
+def open_files(status: Path = Path("/proc/1/status")) -> int | None:
+    """Hard limit of open files where the first process may not raise limits, as in a container; else None."""
+    for line in status.read_text().splitlines():
+        if line.startswith("CapBnd:") and int(line.split()[1], 16) & SYS_RESOURCE:
+            return None
+    return resource.prlimit(1, resource.RLIMIT_NOFILE)[1]
 
 
 def system() -> str:
@@ -68,7 +82,9 @@ def running() -> bool:
 def main() -> None:
     """Run as a module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(changed=False, system=system(), programs=found(), running=running())
+    module.exit_json(
+        changed=False, system=system(), programs=found(), open_files=open_files(), running=running()
+    )
 
 
 if __name__ == "__main__":

@@ -24,14 +24,14 @@ short_description: Make system files what they must be, in one task
 description:
   - Writes whole files, replaces or adds single lines, sets modes and removes files.
   - Every new content is validated before the first file is replaced, so that a refused one changes nothing.
-  - Files are replaced by renaming; missing directories are made with mode 0755.
+  - Files are replaced by renaming; missing directories are made.
 author: ICUPA operations
 options:
   files:
     description: >-
       Whole files, C(path), C(content), C(mode) (octal text, 0644 by default), C(validate) (a command; %s is
-      the staged file) and C(owner) (a user, root by default, who also gets the directories made for it,
-      with mode 0700). A path may begin with C(~user/).
+      the staged file), C(owner) (a user, root by default, who also gets the directories that are missing) and
+      C(directory_mode) (of those, 0755 by default). A path may begin with C(~user/).
     type: list
     elements: dict
     default: []
@@ -72,7 +72,6 @@ changed_paths: {description: What was changed or removed., type: list, returned:
 
 DEFAULT_MODE = 0o644
 DIRECTORY_MODE = 0o755
-PRIVATE_DIRECTORY_MODE = 0o700
 ROOT = "root"
 
 
@@ -147,15 +146,18 @@ class Change:
     def __init__(
         self,
         path: str,
+        *,
         content: str | None = None,
         mode: int | None = None,
         owner: str | None = None,
         command: str = "",
+        directory_mode: int = DIRECTORY_MODE,
     ) -> None:
         self.path = Path(path).expanduser() if owner is None or identity(owner) else Path(path)
         self.content = content
         self.command = command
         self.owner = owner
+        self.directory_mode = directory_mode
         self.before = read(self.path)
         status = self.path.stat() if self.path.exists() else None
         self.mode_before = stat.S_IMODE(status.st_mode) if status else None
@@ -189,7 +191,7 @@ class Change:
         mode = DEFAULT_MODE if self.mode is None else self.mode
         owner = (identity(self.owner) if self.owner is not None else None) or self.owner_before
         if self.content is not None and self.rewrites:
-            make_directories(self.path.parent, owner)
+            make_directories(self.path.parent, owner, self.directory_mode)
             staged = stage(self.path, self.content, mode, owner)
             try:
                 staged.replace(self.path)
@@ -218,14 +220,14 @@ class Change:
         }
 
 
-def make_directories(directory: Path, owner: tuple[int, int]) -> None:
-    """Make a directory and its parents whatever the umask is: 0755 for root, 0700 for anybody else."""
+def make_directories(directory: Path, owner: tuple[int, int], mode: int) -> None:
+    """Make a directory and its parents, whatever the umask is."""
     if directory.is_dir():
         return
-    make_directories(directory.parent, owner)
+    make_directories(directory.parent, owner, mode)
     directory.mkdir()
     os.chown(directory, *owner)
-    directory.chmod(DIRECTORY_MODE if owner == (0, 0) else PRIVATE_DIRECTORY_MODE)
+    directory.chmod(mode)
 
 
 def wanted(params: dict[str, Any]) -> list[Change]:
@@ -237,6 +239,7 @@ def wanted(params: dict[str, Any]) -> list[Change]:
             mode=int(entry.get("mode", f"{DEFAULT_MODE:o}"), 8),
             owner=entry.get("owner", ROOT),
             command=entry.get("validate", ""),
+            directory_mode=int(entry.get("directory_mode", f"{DIRECTORY_MODE:o}"), 8),
         )
         for entry in params["files"]
     ]
