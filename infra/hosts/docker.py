@@ -99,7 +99,8 @@ class DockerMachines(pulumi.ComponentResource):
                 *(docker.ContainerLabelArgs(label=label, value=value) for label, value in labels.items()),
                 docker.ContainerLabelArgs(label="dev.icupa.image", value=image.digest),
             ],
-            opts=child,
+            # Its name and its addresses can't belong to two containers.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         return Host(
             name=machine.name,
