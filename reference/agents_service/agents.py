@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .auth import Principal
 from .config import Settings
-from .context import correlation_id
+from .context import annotate, correlation_id
 from .errors import ApiError, DailyBudgetExceededError, SessionBudgetExceededError
 from .flags import BACKUP_MODEL, WAITER_V2, Flags
 from .guardrails import Breach, OutputFilter, clean
@@ -27,7 +27,6 @@ from .model_api import (
 )
 from .pricing import estimate
 from .store import AgentSession, Event, Spend, Store, Usage
-from .telemetry import annotate
 from .tools import Tools, definitions
 
 MAX_ROUNDS: Final = 4

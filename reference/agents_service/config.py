@@ -270,14 +270,16 @@ class Settings(DatabaseSettings, SupabaseSettings, OpenAISettings, OidcSettings,
 def load(settings: type[SettingsT]) -> SettingsT:
     """Load settings from the environment, or raise one ConfigurationError that names all that is wrong."""
     problems = _secret_file_problems(settings)
-    try:
-        loaded = settings()
-    except ValidationError as error:
-        for detail in error.errors(include_input=False, include_url=False):
-            name, problem = _explain(detail["loc"], detail["type"], detail["msg"])
-            problems.setdefault(name, problem)
-        raise ConfigurationError(problems) from None
-    if problems:
+    # Each part by itself too: what concerns several variables is checked only where each of them is fine.
+    parts = [part for part in settings.__mro__ if issubclass(part, _Base) and part is not _Base]
+    for part in reversed(parts):
+        try:
+            loaded = part()
+        except ValidationError as error:
+            for detail in error.errors(include_input=False, include_url=False):
+                name, problem = _explain(detail["loc"], detail["type"], detail["msg"])
+                problems.setdefault(name, problem)
+    if problems or not isinstance(loaded, settings):
         raise ConfigurationError(problems)
     return loaded
 

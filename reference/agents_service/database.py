@@ -24,6 +24,7 @@ def create_engine(settings: DatabaseSettings) -> AsyncEngine:
         pool_timeout=5,
         pool_pre_ping=True,
         pool_recycle=1800,
+        hide_parameters=True,  # errors are logged, and parameters hold phone numbers
         connect_args={
             "connect_timeout": settings.database_connect_timeout_seconds,
             "tcp_user_timeout": 5000,

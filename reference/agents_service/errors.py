@@ -30,6 +30,13 @@ def internal_error() -> ApiError:
     return ApiError(500, "internal_error", "something went wrong on our side")
 
 
+def database_unavailable() -> ApiError:
+    """Return what callers are told while PostgreSQL is away; what they asked for was not done."""
+    return ApiError(
+        503, "database_unavailable", "the database is away at the moment", headers={"Retry-After": "5"}
+    )
+
+
 class UnauthorizedError(ApiError):
     """No acceptable bearer token (RFC 6750)."""
 

@@ -93,6 +93,7 @@ def configure(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_colors,
                 redactor,
                 *extra_processors,
                 structlog.processors.JSONRenderer(),
@@ -109,6 +110,12 @@ def configure(
     for name in ("uvicorn.access", "httpx", "httpcore"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_colors(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """Drop uvicorn's second copy of its messages."""
+    event.pop("color_message", None)
+    return event
 
 
 def get_logger() -> structlog.stdlib.BoundLogger:

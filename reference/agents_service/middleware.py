@@ -8,17 +8,18 @@ from typing import Final
 
 import structlog
 from pydantic import SecretStr
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .auth import TokenVerifier
-from .context import CORRELATION_HEADER, choose_correlation_id, correlation_id
+from .context import CORRELATION_HEADER, annotate, choose_correlation_id, correlation_id
 from .drain import Drain
-from .errors import ApiError, internal_error
+from .errors import ApiError, database_unavailable, internal_error
 from .logs import get_logger
 from .metrics import Metrics
-from .telemetry import annotate
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 PROBES: Final = frozenset({"/health", "/api/health", "/health/ready"})
@@ -74,6 +75,11 @@ class RequestMiddleware:
         except ApiError as error:
             if not exchange.status:
                 await _send_error(error, scope, receive, exchange)
+        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            get_logger().error("request.database", path=scope["path"], problem=type(error).__name__)
+            if exchange.status:
+                raise
+            await _send_error(database_unavailable(), scope, receive, exchange)
         except Exception:
             get_logger().exception("request.failed", path=scope["path"])
             if exchange.status:

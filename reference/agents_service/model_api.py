@@ -11,13 +11,12 @@ from typing import Any, Final
 import httpx
 
 from .config import OpenAISettings
-from .context import correlation_headers
+from .context import annotate, correlation_headers
 from .errors import ApiError
 from .logs import get_logger
 from .metrics import Metrics
 from .pricing import cost
 from .store import Usage
-from .telemetry import annotate
 
 _OVERLOADED: Final = 429
 _SERVER_ERROR: Final = 500

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from .drain import Drain
 from .logs import get_logger
@@ -72,7 +72,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def serve(
-    app: FastAPI, drain: Drain, *, host: str, port: int, grace_seconds: float, drain_seconds: float
+    app: ASGIApp, drain: Drain, *, host: str, port: int, grace_seconds: float, drain_seconds: float
 ) -> None:
     """Serve until drained."""
     config = uvicorn.Config(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -169,9 +168,4 @@ class Telemetry:
                 continue
             provider.force_flush(FLUSH_MILLISECONDS)
             provider.shutdown()
-        logging.getLogger(__name__).debug("telemetry stopped")
-
-
-def annotate(**attributes: str | int | float | bool) -> None:
-    """Put attributes on the current span."""
-    get_current_span().set_attributes(attributes)
+        self.traces = self.metrics = self.logs = None

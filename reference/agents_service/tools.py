@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_jsonable_python
 
 from .auth import Principal
 from .errors import ApiError
@@ -170,5 +170,5 @@ def voucher_json(voucher: Voucher) -> dict[str, Any]:
 
 
 def _json(fields: dict[str, Any]) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(json.dumps(fields, default=str))
+    document: dict[str, Any] = to_jsonable_python(fields)
     return document

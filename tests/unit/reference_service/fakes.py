@@ -227,8 +227,10 @@ def model_stream(*deltas: str, end: bool = True) -> httpx.Response:
 class Vendors:
     """OpenAI and Supabase: `model` answers a request's JSON, `flags` are the rows."""
 
-    model: Callable[[dict[str, Any]], httpx.Response] = lambda _request: httpx.Response(
-        200, json=model_answer("Isombe is good today.")
+    model: Callable[[dict[str, Any]], httpx.Response] = lambda request: (
+        model_stream("Isombe is", " good today.")
+        if request["stream"]
+        else httpx.Response(200, json=model_answer("Isombe is good today."))
     )
     flags: list[dict[str, Any]] = field(default_factory=list)
     flags_down: bool = False
