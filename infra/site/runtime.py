@@ -66,8 +66,9 @@ def first_active(outputs: StackOutputs) -> HostOutput:
 
 def first_state(outputs: StackOutputs) -> State:
     """What bootstrap writes where there is no record; raises RuntimeStateError."""
-    release, active = first_release(outputs), first_active(outputs)
+    active = first_active(outputs)
     try:
+        release = first_release(outputs)
         return State(
             release=release,
             hosts={host.name: _first_slot(release) for host in outputs.hosts},

@@ -1,0 +1,224 @@
+"""The module that converges a Compose project: what it finds wrong, and what it then does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.ansible.conftest import load_plugin
+
+module = load_plugin("modules", "compose_project")
+SERVICES = {
+    "web": {"configuration": "w1", "job": False},
+    "migrate": {"configuration": "m1", "job": True},
+}
+
+
+def container(service: str, configuration: str, status: str = "running", **more: Any) -> Any:
+    values = {"health": "healthy" if status == "running" else "", "exit_code": 0, **more}
+    return module.Container(
+        id=f"id-{service}", service=service, configuration=configuration, status=status, **values
+    )
+
+
+FIT = [container("web", "w1"), container("migrate", "m1", "exited")]
+
+
+def test_finds_nothing_wrong_with_a_fit_project() -> None:
+    assert module.unfit(SERVICES, ["green"], FIT, ready=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("containers", "wrong"),
+    [
+        ([FIT[1]], {"web": "has no container"}),
+        ([container("web", "w0"), FIT[1]], {"web": "has an outdated configuration"}),
+        ([container("web", "w1", "exited"), FIT[1]], {"web": "is exited"}),
+        ([container("web", "w1", "restarting"), FIT[1]], {"web": "is restarting"}),
+        ([container("web", "w1", health="unhealthy"), FIT[1]], {"web": "is unhealthy"}),
+        ([FIT[0], container("migrate", "m1", "exited", exit_code=1)],
+         {"migrate": "has not ended well (exited, exit code 1)"}),
+        ([FIT[0], container("migrate", "m1")], {"migrate": "has not ended well (running, exit code 0)"}),
+        ([*FIT, container("old", "o1")], {"old": "is not part of the project any more"}),
+    ],
+)  # fmt: skip
+def test_names_what_is_wrong(containers: list[Any], wrong: dict[str, str]) -> None:
+    assert module.unfit(SERVICES, ["green"], containers, ready=False) == wrong
+
+
+def test_the_idle_slot_may_run_until_it_is_retired() -> None:
+    assert module.unfit(SERVICES, ["green"], [*FIT, container("green", "g1")], ready=True) == {}
+
+
+def test_starting_is_fit_but_not_ready() -> None:
+    starting = [container("web", "w1", health="starting"), FIT[1]]
+    assert module.unfit(SERVICES, [], starting, ready=False) == {}
+    assert module.unfit(SERVICES, [], starting, ready=True) == {"web": "is starting"}
+
+
+@dataclass
+class Call:
+    """What AnsibleModule is to the functions under test."""
+
+    params: dict[str, Any]
+    check_mode: bool = False
+
+
+@dataclass
+class World:
+    """`docker` and `systemctl` that write down what they are asked, in a directory of the test's own."""
+
+    directory: Path
+    unit: dict[str, str] = field(default_factory=dict)
+
+    def containers(self, *found: dict[str, Any]) -> None:
+        (self.directory / "containers.json").write_text(json.dumps(list(found)))
+
+    def asked(self) -> list[str]:
+        path = self.directory / "asked"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def property(self, name: str, value: str) -> None:
+        (self.directory / name).write_text(value)
+
+
+def inspected(service: str, configuration: str, status: str, health: str = "healthy") -> dict[str, Any]:
+    return {
+        "Id": service,
+        "Config": {"Labels": {"com.docker.compose.service": service, module.LABEL: configuration}},
+        "State": {"Status": status, "Health": {"Status": health}, "ExitCode": 0},
+    }
+
+
+RUNNING = (inspected("web", "w1", "running"), inspected("migrate", "m1", "exited"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    log = f'echo "$(basename $0) $@" >>{tmp_path}/asked'
+    docker = f"""#!/bin/sh
+case "$1 $2" in
+"ps --all") if grep -q Id {tmp_path}/containers.json; then echo some; fi;;
+inspect*) cat {tmp_path}/containers.json;;
+"image inspect") {log}; [ -e {tmp_path}/pulled ];;
+pull*) {log}; touch {tmp_path}/pulled;;
+*) {log}; echo "a line of its log";;
+esac
+"""
+    systemctl = f"""#!/bin/sh
+case "$1" in
+show) cat {tmp_path}/"$3";;
+start|reload) {log}; [ ! -e {tmp_path}/fail ] && cp {tmp_path}/after.json {tmp_path}/containers.json;;
+*) {log};;
+esac
+"""
+    for name, text in (
+        ("docker", docker),
+        ("systemctl", systemctl),
+        ("journalctl", "#!/bin/sh\necho why it failed\n"),
+    ):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    (tmp_path / "after.json").write_text(json.dumps(RUNNING))
+    found = World(tmp_path)
+    found.containers()
+    for name, value in {
+        "ActiveState": "active",
+        "UnitFileState": "enabled",
+        "NeedDaemonReload": "no",
+        "FragmentPath": "/etc/systemd/system/x.service",
+    }.items():
+        found.property(name, value)
+    return found
+
+
+def call(*, check: bool = False, **changes: Any) -> Call:
+    parameters = {
+        "project": "agents-service",
+        "unit": "agents-service.service",
+        "services": SERVICES,
+        "idle": ["green"],
+        "images": ["registry/web@sha256:1"],
+        "docker_config": None,
+        "timeout": 1,
+        **changes,
+    }
+    return Call(parameters, check)
+
+
+def test_a_fit_project_is_left_alone(world: World) -> None:
+    world.containers(*RUNNING)
+    assert module.start(call(), module.Docker(None)) == {"changed": False, "reasons": []}
+    assert world.asked() == []
+
+
+def test_a_bare_host_is_pulled_enabled_and_started(world: World) -> None:
+    world.property("ActiveState", "inactive")
+    world.property("UnitFileState", "disabled")
+    result = module.start(call(), module.Docker(None))
+    assert result["changed"]
+    assert result["pulled"] == ["registry/web@sha256:1"]
+    assert "web has no container" in result["reasons"]
+    assert world.asked() == [
+        "docker image inspect --format {{.Id}} registry/web@sha256:1",
+        "docker pull --quiet registry/web@sha256:1",
+        "systemctl enable agents-service.service",
+        "systemctl start agents-service.service",
+    ]
+
+
+def test_an_outdated_container_is_converged_by_a_reload(world: World) -> None:
+    world.containers(inspected("web", "w0", "running"), RUNNING[1])
+    result = module.start(call(images=[]), module.Docker(None))
+    assert result["reasons"] == ["web has an outdated configuration"]
+    assert world.asked() == ["systemctl reload agents-service.service"]
+
+
+def test_a_changed_unit_is_read_again(world: World) -> None:
+    world.containers(*RUNNING)
+    world.property("NeedDaemonReload", "yes")
+    assert module.start(call(images=[]), module.Docker(None))["changed"]
+    assert world.asked()[0] == "systemctl daemon-reload"
+
+
+def test_a_dry_run_says_why_and_does_nothing(world: World) -> None:
+    result = module.start(call(check=True), module.Docker(None))
+    assert result["changed"]
+    assert "migrate has no container" in result["reasons"]
+    assert world.asked() == []
+
+
+def test_what_does_not_become_healthy_fails_with_its_log(world: World) -> None:
+    (world.directory / "after.json").write_text(
+        json.dumps([inspected("web", "w1", "running", "starting"), RUNNING[1]])
+    )
+    with pytest.raises(
+        module.ConvergeError, match=r"(?s)not healthy after 1 s:.*web is starting.*a line of its log"
+    ):
+        module.start(call(images=[]), module.Docker(None))
+
+
+def test_a_unit_that_fails_says_why(world: World) -> None:
+    (world.directory / "fail").touch()
+    with pytest.raises(module.ConvergeError, match="why it failed"):
+        module.start(call(images=[]), module.Docker(None))
+
+
+def test_retires_the_idle_slot_only(world: World) -> None:
+    world.containers(*RUNNING, inspected("green", "g1", "running"))
+    result = module.retire(call(), module.Docker(None))
+    assert result["changed"]
+    assert world.asked() == ["docker stop green"]
+
+
+def test_retires_nothing_twice(world: World) -> None:
+    world.containers(*RUNNING, inspected("green", "g1", "exited"))
+    assert not module.retire(call(), module.Docker(None))["changed"]
+    assert world.asked() == []
