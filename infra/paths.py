@@ -18,6 +18,14 @@ def state_home() -> Path:
     return Path.home() / ".local" / "state" / "icupa"
 
 
+def private(directory: Path) -> Path:
+    """Make `directory` and what is missing above it, each with mode 0700; return it."""
+    for part in (*reversed(directory.parents), directory):
+        if not part.exists():
+            part.mkdir(mode=0o700, exist_ok=True)
+    return directory
+
+
 def pulumi_backend() -> Path:
     """Directory of Pulumi's file backend."""
     return state_home() / "pulumi"

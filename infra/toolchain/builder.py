@@ -97,7 +97,7 @@ def ensure(image: str, daemon: Tool, progress: Progress) -> None:
     where = places()
     with exclusive(paths.cache_home() / "locks" / "builder.lock"):
         for directory in (where.run, where.cache, where.trust, where.buildx / "instances"):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            paths.private(directory)
         register(where)
         configuration = _configuration()
         (where.run / "buildkitd.toml").write_text(configuration)

@@ -103,7 +103,7 @@ def _detached(log: Path) -> subprocess.Popen[bytes]:
     """Start dockerd so that it outlives this run, where there is no systemd to do so."""
     # dockerd refuses to start when the process of a stale file's id is alive, which it may be by chance.
     _PID_FILE.unlink(missing_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.private(log.parent)
     program = shutil.which("dockerd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if program is None:
         raise ToolchainError("dockerd is not on PATH after it was installed")

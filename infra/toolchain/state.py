@@ -168,7 +168,7 @@ def ensure_stack(stack: str) -> None:
     if not (files / f"Pulumi.{stack}.yaml").is_file():
         known = sorted(file.name.split(".")[1] for file in files.glob("Pulumi.*.yaml"))
         raise ToolchainError(f"there is no stack {stack}; accepted: {', '.join(known)}")
-    backend().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.private(backend().parent)
     _pulumi("stack", "init", stack, "--no-select")
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from infra import paths
 from infra.toolchain import builder, engine
 from infra.toolchain.errors import ToolchainError
 from infra.toolchain.progress import Progress
@@ -111,3 +112,11 @@ def test_the_builder_is_registered_in_the_projects_own_configuration() -> None:
 
 def test_no_daemon_no_answer(tmp_path: Path) -> None:
     assert not builder._answers(tmp_path / "no.sock", 0.2)
+
+
+def test_directories_of_state_are_private() -> None:
+    made = paths.private(paths.stack_home("local") / "files" / "world")
+    for directory in (made, *made.parents):
+        if directory.is_relative_to(paths.state_home()):
+            assert directory.stat().st_mode & 0o777 == 0o700, directory
+    assert paths.private(made) == made
