@@ -10,11 +10,12 @@ from infra.config.runtime import runtime_stack
 from infra.config.trust import MissingFileError, certificates
 from infra.dns.records import Records, RecordsArgs
 from infra.hosts import make_hosts
-from infra.outputs import secretstore, settings, urls
+from infra.outputs import record, secretstore, settings, urls
 from infra.registry import Images, ImagesArgs, ReleaseError, build_settings, release_commit
 from infra.runtimes.vm import VmRuntime, VmRuntimeArgs
 from infra.services.context import Context
 from infra.world.outside import OutsideWorld
+from infra.world.topology import REGISTRY
 
 environment = pulumi.get_stack()
 try:
@@ -29,7 +30,15 @@ build = build_settings(local)
 world = OutsideWorld("world", build) if local else None
 images = Images(
     "images",
-    ImagesArgs(stack.registry, build, git_sha),
+    ImagesArgs(
+        environment,
+        stack.registry,
+        build,
+        git_sha,
+        secretstore(stack),
+        str(REGISTRY.address) if world else None,
+        trust,
+    ),
     pulumi.ResourceOptions(depends_on=[world] if world else []),
 )
 hosts = make_hosts(environment, stack, build, world)
@@ -40,12 +49,9 @@ runtime = VmRuntime("runtime", VmRuntimeArgs(contexts, images.references))
 pulumi.export("environment", environment)
 pulumi.export("domain", stack.domain)
 pulumi.export("hosts", [host.outputs() for host in hosts])
-pulumi.export("record", stack.record.model_dump(mode="json", exclude_none=True))
+pulumi.export("record", record(stack))
 pulumi.export("secretstore", secretstore(stack))
-pulumi.export(
-    "release",
-    {"image": images.release_repository, "digest": images.release.digest, "git_sha": git_sha},
-)
+pulumi.export("release", images.release)
 pulumi.export("projects", runtime.projects)
 pulumi.export("settings", settings(stack, trust))
 pulumi.export("urls", urls(stack, hosts))

@@ -36,5 +36,10 @@ def urls(stack: Stack, hosts: Sequence[Host]) -> dict[str, str]:
 
 
 def secretstore(stack: Stack) -> dict[str, Any]:
-    """Where values of secrets are: the driver's options."""
-    return stack.secretstore.model_dump(mode="json", exclude_none=True)
+    """Where values of secrets are: the driver's options, and the record whose store they are in."""
+    return {**stack.secretstore.model_dump(mode="json", exclude_none=True), "record": record(stack)}
+
+
+def record(stack: Stack) -> dict[str, Any]:
+    """Store of the environment's record."""
+    return stack.record.model_dump(mode="json", exclude_none=True)

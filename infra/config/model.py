@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from infra.config.types import (
+    AgeRecipient,
     Certificate,
     Cpus,
     DomainName,
@@ -193,6 +194,8 @@ class SecretStore(Model):
     """Where values of secrets are kept."""
 
     driver: Literal["sops"] = "sops"
+    recipients: tuple[AgeRecipient, ...] = ()
+    """Who can decrypt, where not those of the existing file."""
 
 
 class Variables(Model):

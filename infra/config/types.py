@@ -232,6 +232,11 @@ SshPublicKey = Annotated[
     AfterValidator(_matching(r"(ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa) [A-Za-z0-9+/=]+( [^\s]+)?")),
     Accepts("an SSH public key: ssh-ed25519 AAAA…"),
 ]
+AgeRecipient = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"age1[02-9ac-hj-np-z]{58}")),
+    Accepts("an age public key: age1… of 62 characters"),
+]
 Digest = Annotated[
     StrictStr, AfterValidator(_matching(r"sha256:[0-9a-f]{64}")), Accepts("sha256: and 64 hexadecimal digits")
 ]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
-import pulumi_docker_build as docker_build
 
 from infra import paths
 from infra.config.model import Registry
 from infra.images import BuildSettings, ImageSource, pinned, pushed_image
+from infra.registry.attestation import ImageAttestation, ImageAttestationArgs
 from infra.services import names
 from infra.toolchain.base import layout
 from infra.toolchain.errors import ToolchainError
 
 RELEASE_PATH = "reference/agents_service"
+SOURCE = "https://github.com/icupa/agents-service"
+DEFAULT_BUILDER = "default"
 SERVICES = (
     ImageSource(names.TRAEFIK, "images/traefik", tools=("traefik",)),
     ImageSource(names.OAUTH2_PROXY, "images/oauth2-proxy", tools=("oauth2-proxy",)),
@@ -37,18 +40,26 @@ class ReleaseError(Exception):
 
 @dataclass(frozen=True)
 class ImagesArgs:
-    """`git_sha` is the commit that last touched the service."""
+    """`git_sha` is the commit that last touched the service.
 
+    `secretstore` says where the signing key is, `address` where the registry is if its name does not resolve
+    here, `trust` holds the certificates that are trusted in place of the public authorities.
+    """
+
+    environment: str
     registry: Registry
     build: BuildSettings
     git_sha: str
+    secretstore: Mapping[str, Any]
+    address: str | None = None
+    trust: Sequence[str] = ()
 
 
 class Images(pulumi.ComponentResource):
-    """Every image of the environment's registry."""
+    """Every image of the environment's registry; the release's is signed and attested."""
 
-    release: docker_build.Image
-    release_repository: str
+    release: Mapping[str, pulumi.Input[str]]
+    """Image, digest and commit of the release that was built here; known once it is signed."""
     references: Mapping[str, pulumi.Output[str]]
     """Image by name, as `registry/repository@sha256:…`; without the release's, which is runtime state."""
 
@@ -56,10 +67,29 @@ class Images(pulumi.ComponentResource):
         super().__init__("icupa:registry:Images", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         source = release_source(args.git_sha)
-        self.release_repository = repository(args.registry, source.name)
-        self.release = pushed_image(
-            source, args.build, self.release_repository, [args.git_sha, "latest"], child
+        release_repository = repository(args.registry, source.name)
+        release = pushed_image(source, args.build, release_repository, [args.git_sha, "latest"], child)
+        attestation = ImageAttestation(
+            source.name,
+            ImageAttestationArgs(
+                reference=pinned(release_repository, release),
+                source=SOURCE,
+                git_sha=args.git_sha,
+                source_digest=release.context_hash,
+                base=args.build.base,
+                builder=args.build.builder or DEFAULT_BUILDER,
+                stack=args.environment,
+                secretstore=args.secretstore,
+                address=args.address,
+                trust=args.trust,
+            ),
+            child,
         )
+        self.release = {
+            "image": release_repository,
+            "digest": attestation.attested.apply(lambda reference: reference.rpartition("@")[2]),
+            "git_sha": args.git_sha,
+        }
         self.references = {
             source.name: pinned(target, pushed_image(source, args.build, target, ["latest"], child))
             for source in SERVICES
