@@ -54,51 +54,51 @@ def test_every_go_module_is_built_by_the_oldest_go_that_fits() -> None:
 
 def test_what_goes_into_images_is_the_pinned_version_and_static() -> None:
     images = [pin for pin in PINS.values() if pin.image]
-    assert {pin.name for pin in images} >= {"traefik", "oauth2-proxy", "otelcol", "pebble"}
+    assert {pin.name for pin in images} >= {"traefik", "oauth2-proxy", "otelcol"}
     assert all(pin.static for pin in images)
 
 
 def test_same_pins_give_the_same_key_elsewhere(tmp_path: Path) -> None:
-    assert load(copy("pebble", tmp_path)).key == PINS["pebble"].key
+    assert load(copy("actionlint", tmp_path)).key == PINS["actionlint"].key
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("tool.toml", 'version = "2.10.1"', 'version = "2.10.2"'),
-        ("tool.toml", "main.version", "main.other"),
+        ("tool.toml", 'version = "1.7.9"', 'version = "1.7.8"'),
+        ("tool.toml", "actionlint.version", "actionlint.other"),
         ("go.mod", "go 1.26", "go 1.26.1"),
         ("go.sum", "h1:", "h1:A"),
     ],
 )
 def test_key_changes_with_what_is_built(tmp_path: Path, file: str, old: str, new: str) -> None:
-    folder = copy("pebble", tmp_path)
+    folder = copy("actionlint", tmp_path)
     edit(folder / file, old, new)
-    assert load(folder).key != PINS["pebble"].key
+    assert load(folder).key != PINS["actionlint"].key
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('groups = ["up"]', 'groups = ["unit"]'), ("==2.10.*", ">=2,<3"), ("# ACME", "# The ACME")],
+    [('groups = ["lint"]', 'groups = ["unit"]'), (">=1.7.9,<2", ">=1.7,<2"), ("# Lints", "# Checks")],
 )
 def test_key_stays_with_what_only_chooses(tmp_path: Path, old: str, new: str) -> None:
-    folder = copy("pebble", tmp_path)
+    folder = copy("actionlint", tmp_path)
     edit(folder / "tool.toml", old, new)
-    assert load(folder).key == PINS["pebble"].key
+    assert load(folder).key == PINS["actionlint"].key
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('version = "2.10.1"', 'vresion = "2.10.1"', "vresion"),
-        ('groups = ["up"]', 'groups = ["everything"]', "groups.0"),
-        ('accepts = "==2.10.*"', 'accepts = "about 2"', "accepts"),
-        ('accepts = "==2.10.*"', 'beside = "pulumi"', "beside"),
+        ('version = "1.7.9"', 'vresion = "1.7.9"', "vresion"),
+        ('groups = ["lint"]', 'groups = ["everything"]', "groups.0"),
+        ('accepts = ">=1.7.9,<2"', 'accepts = "about 2"', "accepts"),
+        ('accepts = ">=1.7.9,<2"', 'beside = "pulumi"', "beside"),
         ("[go]", "[pypi]", "pypi"),
     ],
 )
 def test_wrong_pins_are_refused_by_file_and_key(tmp_path: Path, old: str, new: str, said: str) -> None:
-    folder = copy("pebble", tmp_path)
+    folder = copy("actionlint", tmp_path)
     edit(folder / "tool.toml", old, new)
     with pytest.raises(ToolchainError) as caught:
         load(folder)
