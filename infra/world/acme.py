@@ -13,7 +13,7 @@ from typing import Any
 from infra.world import topology
 
 CONFIGURATION_PATH = "/etc/step-ca/ca.json"
-SECRETS_PATH = "/etc/icupa"
+SECRETS_PATH = topology.SECRETS_PATH
 STORAGE_PATH = "/var/lib/acme"
 LIFETIME = "2160h"
 """How long a certificate is valid, as at Let's Encrypt."""

@@ -9,7 +9,7 @@ from typing import Any
 from infra.world import topology
 
 CONFIGURATION_PATH = "/etc/login/settings.json"
-SECRETS_PATH = "/etc/icupa"
+SECRETS_PATH = topology.SECRETS_PATH
 STORAGE_PATH = "/var/lib/login"
 
 ISSUER = f"https://{topology.LOGIN.host}"

@@ -13,7 +13,7 @@ from infra.world import topology
 
 CONFIGURATION_PATH = "/etc/knot/knot.conf"
 ZONES_PATH = "/etc/knot/zones"
-SECRETS_PATH = "/etc/icupa"
+SECRETS_PATH = topology.SECRETS_PATH
 STORAGE_PATH = "/var/lib/knot"
 
 FAILOVER_KEY = "failover"

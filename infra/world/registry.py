@@ -7,7 +7,7 @@ import yaml
 from infra.world import topology
 
 CONFIGURATION_PATH = "/etc/docker/registry/config.yml"
-SECRETS_PATH = "/etc/icupa"
+SECRETS_PATH = topology.SECRETS_PATH
 STORAGE_PATH = "/var/lib/registry"
 
 

@@ -13,6 +13,8 @@ NETWORK = f"{PREFIX}-internet"
 SUBNET = IPv4Network("10.80.0.0/24")
 PRIVATE = IPv4Network("10.80.0.0/16")
 """Every network of the stack: the internet network and those of the machines."""
+SECRETS_PATH = "/etc/icupa"
+"""Where a container of the outside world finds the files that preparation made for it."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import yaml
 from infra.world import topology
 
 CONFIGURATION_PATH = "/etc/otelcol/config.yaml"
-SECRETS_PATH = "/etc/icupa"
+SECRETS_PATH = topology.SECRETS_PATH
 STORAGE_PATH = "/var/lib/traces"
 HEALTH_PORT = 13133
 SIGNALS = ("traces", "metrics", "logs")

@@ -8,7 +8,7 @@ from typing import Any
 from infra.world import topology
 
 CONFIGURATION_PATH = "/etc/vendors/settings.json"
-SECRETS_PATH = "/etc/icupa"
+SECRETS_PATH = topology.SECRETS_PATH
 STORAGE_PATH = "/var/lib/vendors"
 
 OPENAI_PROJECT = "proj_icupa_agents"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Response
 
 from .faults import VENDORS, Call, Fault, Faults
 
@@ -25,9 +25,10 @@ def create_control(faults: Faults) -> FastAPI:
         faults.by_vendor[known(vendor)] = fault
         return fault
 
-    @app.delete("/faults/{vendor}", status_code=204)
-    def clear(vendor: str) -> None:
+    @app.delete("/faults/{vendor}")
+    def clear(vendor: str) -> Response:
         faults.by_vendor.pop(known(vendor), None)
+        return Response(status_code=204)
 
     @app.get("/calls/{vendor}")
     def calls(vendor: str) -> list[Call]:
