@@ -1,5 +1,6 @@
 # Only chains: every step is a native command that works alone after `. ./env.sh`.
 STACK ?= local
+ROLE ?= $(patsubst roles/%/molecule/default,%,$(wildcard roles/*/molecule/default))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 toolchain := $(PYTHON) -m infra.toolchain
@@ -30,15 +31,24 @@ system: up ## tests of the running topology
 
 roles: ## molecule scenario of each role, or of ROLE=name
 	@$(toolchain) ensure up
-	@$(run) python -m tests.roles $(ROLE)
+	@$(run) python -m tests.molecule.images
+	@set -e; for role in $(ROLE); do echo "== role $$role"; $(run) sh -c "cd roles/$$role && molecule test"; done
 
 lint: ## every linter
 	@$(toolchain) ensure lint
-	@$(run) python -m tests.lint
+	@$(run) ruff check .
+	@$(run) ruff format --check .
+	@$(run) mypy .
+	@$(run) yamllint --strict .
+	@$(run) ansible-lint
+	@$(run) sh -c "git grep -lIE '^#! ?/bin/(ba|da)?sh' -- ':!*.py' | xargs shellcheck env.sh"
+	@$(run) sh -c "git ls-files '*Dockerfile' | xargs hadolint"
+	@$(run) actionlint
 
 preview: ## what `pulumi up` would change: STACK=name
 	@$(toolchain) ensure preview
-	@$(run) python -m infra.preview --stack $(STACK)
+	@$(run) python -m infra.toolchain stack $(STACK)
+	@$(run) python -m infra.preview --stack $(STACK) $(if $(COMMENT),--comment $(COMMENT))
 
 smoke: ## checks from outside of a running environment: STACK=name
 	@$(toolchain) ensure preview

@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("env", help="print the environment as shell text")
     run = commands.add_parser("run", help="run a command in the environment")
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+    stack = commands.add_parser("stack", help="make a stack in the file backend where it is missing")
+    stack.add_argument("name")
     for name, text in (
         ("ensure", "find or build everything that the groups need"),
         ("tools", "the same, then print the table of tools"),
@@ -48,15 +50,25 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "venv":
         print(venv.ensure())
         return 0
+    if options.command == "stack":
+        return _in_environment(options, options.name)
     unknown = sorted(set(options.groups) - set(GROUPS))
     if unknown:
         raise ToolchainError(f"unknown group {', '.join(unknown)}; accepted: {', '.join(GROUPS)}")
+    return _in_environment(options, *options.groups)
+
+
+def _in_environment(options: argparse.Namespace, *words: str) -> int:
+    """Run the command in the virtual environment, made if need be."""
     home = venv.ensure()
     if os.path.realpath(sys.prefix) != os.path.realpath(home):
         python = str(paths.virtual_environment() / "bin" / "python")
-        return _replace([python, "-m", "infra.toolchain", options.command, *options.groups])
-    from infra.toolchain import ensure  # noqa: PLC0415 - needs the virtual environment
+        return _replace([python, "-m", "infra.toolchain", options.command, *words])
+    from infra.toolchain import ensure, state  # noqa: PLC0415 - need the virtual environment
 
+    if options.command == "stack":
+        state.ensure_stack(options.name)
+        return 0
     return ensure.run(options.groups or ["up"], table=options.command == "tools")
 
 

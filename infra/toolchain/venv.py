@@ -36,7 +36,7 @@ def home() -> Path:
 
 def key(requirements: bytes, constraints: bytes) -> str:
     """Name the environment that these two files give on this interpreter and machine."""
-    base = getattr(sys, "_base_executable", sys.executable)
+    base = _interpreter()
     facts = f"{platform.python_implementation()} {platform.python_version()} {platform.machine()} {base}"
     digest = hashlib.sha256()
     for part in (requirements, constraints, facts.encode()):
@@ -64,6 +64,11 @@ def ensure() -> Path:
     return target
 
 
+def _interpreter() -> str:
+    """Return the interpreter behind any virtual environment and any of its names, so that it has one key."""
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+
+
 def link(at: Path, target: Path) -> None:
     """Make `at` a symbolic link to `target`, replaced in one step."""
     if at.is_symlink() and at.readlink() == target:
@@ -86,8 +91,7 @@ def _make(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     _need_ensurepip()
-    base = getattr(sys, "_base_executable", sys.executable)
-    _run([base, "-m", "venv", str(target)], "create", began)
+    _run([_interpreter(), "-m", "venv", str(target)], "create", began)
     _run(
         [
             *(str(target / "bin" / "python"), "-m", "pip", "install", "--no-compile", "--no-input"),
