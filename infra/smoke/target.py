@@ -11,7 +11,7 @@ from infra.secretstore import SecretStore, SecretStoreError, open_store
 from infra.site.outputs import HostOutput, StackOutputs
 from infra.world import login, topology
 
-SMOKE_SECRET = "smoke-client-secret"  # noqa: S105 - a secret's name
+SMOKE_SECRET = "login-smoke-secret"  # noqa: S105 - a secret's name
 
 
 class TargetError(Exception):
