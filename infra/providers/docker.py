@@ -253,7 +253,8 @@ class DockerProvider(Provider):
         handler = self._handler(resource)
         computed = (resource_shape(SDK, resource.type).outputs | handler.observed) - set(handler.defaults)
         computed -= set(resource_shape(SDK, resource.type).inputs.fields) - handler.observed
-        return _state(handler, news, {key: state.get(key, UNKNOWN) for key in computed})
+        known = state if handler.keeps(state, news) else {}
+        return _state(handler, news, {key: known.get(key, UNKNOWN) for key in computed})
 
     def create(self, resource: Resource, inputs: Properties) -> tuple[str, Properties]:
         """Create through the handler."""

@@ -17,6 +17,7 @@ _MIB = 1024 * 1024
 _NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
 _LOG_LINES = 15
+_MOUNTS = frozenset({"bind", "volume", "tmpfs"})
 _UNSUPPORTED_OF_NETWORKS = frozenset({"driverOpts", "gwPriority"})
 _MODE = 0o644
 _MODE_EXECUTABLE = 0o744
@@ -132,19 +133,26 @@ class Container(Handler):
             value = inputs.get(key)
             if value is not None and not is_unknown(value) and not re.fullmatch(pattern, value):
                 yield Failure(key, f"expected {pattern.replace('|', ', ')}, got {value!r}")
-        if "" in (inputs.get("command") or []):
+        if "" in _items(inputs, "command"):
             yield Failure("command", "values for command may not be empty")
-        yield from _check_healthcheck(inputs.get("healthcheck") or {})
-        for index, upload in enumerate(inputs.get("uploads") or []):
+        healthcheck = inputs.get("healthcheck")
+        if isinstance(healthcheck, dict):
+            yield from _check_healthcheck(healthcheck)
+        for index, upload in enumerate(_items(inputs, "uploads")):
             if not is_unknown(upload):
                 yield from _check_upload(upload, f"uploads[{index}]")
-        for index, mount in enumerate(inputs.get("mounts") or []):
-            kind = mount.get("type")
-            if not is_unknown(kind) and kind not in {"bind", "volume", "tmpfs"}:
-                yield Failure(f"mounts[{index}].type", f"expected bind, volume or tmpfs, got {kind!r}")
-        for index, network in enumerate(inputs.get("networksAdvanced") or []):
-            for key in sorted(_UNSUPPORTED_OF_NETWORKS & set(network)):
-                yield unsupported(key, f"networksAdvanced[{index}].{key}")
+        for index, mount in enumerate(_items(inputs, "mounts")):
+            if isinstance(mount, dict) and not is_unknown(mount["type"]) and mount["type"] not in _MOUNTS:
+                reason = f"expected bind, volume or tmpfs, got {mount['type']!r}"
+                yield Failure(f"mounts[{index}].type", reason)
+        for index, network in enumerate(_items(inputs, "networksAdvanced")):
+            if isinstance(network, dict):
+                for key in sorted(_UNSUPPORTED_OF_NETWORKS & set(network)):
+                    yield unsupported(key, f"networksAdvanced[{index}].{key}")
+
+    def keeps(self, state: Properties, news: Properties) -> bool:
+        """A container that is started again gets its addresses anew."""
+        return bool(state.get("mustRun", True) == news.get("mustRun", True))
 
     def create(self, engine: Engine, inputs: Properties) -> tuple[str, Properties]:
         """Create, connect, upload and start the container, and wait for its health where asked.
@@ -366,6 +374,12 @@ def nanoseconds(duration: str) -> int:
     if "".join(number + unit for number, unit in parts) != duration:
         raise ValueError(f"expected a duration such as 5s or 1m30s, got {duration!r}")
     return round(sum(float(number) * _NANOSECONDS[unit] for number, unit in parts))
+
+
+def _items(inputs: Properties, key: str) -> list[Any]:
+    """Return the list at `key`; none while it is not known."""
+    value = inputs.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _check_healthcheck(healthcheck: Properties) -> Iterator[Failure]:

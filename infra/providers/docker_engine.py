@@ -46,6 +46,10 @@ class Handler(ABC):
         """Yield what is wrong beyond shapes; inputs may hold unknown values."""
         yield from ()
 
+    def keeps(self, state: Properties, news: Properties) -> bool:
+        """Say if an update leaves alone what the engine decided, such as addresses."""
+        return True
+
     @abstractmethod
     def create(self, engine: Engine, inputs: Properties) -> tuple[str, Properties]:
         """Make it; return id and what was observed."""

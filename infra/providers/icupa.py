@@ -19,7 +19,6 @@ from infra.providers.server import (
     is_unknown,
 )
 from infra.providers.shapes import Shape
-from infra.secretstore import SecretStoreError, open_store
 
 IMAGE_ATTESTATION = "icupa:registry:ImageAttestation"
 _REFERENCE = re.compile(r"[^/@\s]+/[^@\s]+@sha256:[0-9a-f]{64}")
@@ -103,6 +102,9 @@ class IcupaProvider(Provider):
 
 
 def _signing_key(inputs: Properties) -> SigningKey:
+    # Only what signs pays for this import: a plugin's start counts in every `up`.
+    from infra.secretstore import SecretStoreError, open_store  # noqa: PLC0415
+
     try:
         values = open_store(inputs["secretstore"], inputs["stack"]).get_many([_KEY, _PASSWORD])
     except SecretStoreError as error:

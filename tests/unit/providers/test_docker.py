@@ -11,7 +11,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from infra.providers.docker import DockerProvider
 from infra.providers.docker_container import Container
 from infra.providers.server import Diff, Kind, Properties, ProviderError, Resource
-from infra.providers.shapes import resource_shape
+from infra.providers.shapes import Shape, resource_shape
 
 CONTAINER = Resource("urn:pulumi:s::p::docker:index/container:Container::web")
 NETWORK = Resource("urn:pulumi:s::p::a:b:C$docker:index/network:Network::net")
@@ -83,6 +83,21 @@ def test_refuses(provider: DockerProvider, inputs: Properties, path: str, reason
     found = check(provider, **inputs)
     assert list(found) == [path]
     assert reason in found[path]
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(set(resource_shape("pulumi_docker", Container.token).inputs.fields) - Container.unsupported),
+)
+def test_any_input_may_be_unknown_yet(provider: DockerProvider, name: str) -> None:
+    assert not check(provider, **{name: UNKNOWN})
+    if isinstance(resource_shape("pulumi_docker", Container.token).inputs.fields[name].items, Shape):
+        assert not check(provider, **{name: [UNKNOWN]}) or name in {
+            "tmpfs",
+            "sysctls",
+            "logOpts",
+            "storageOpts",
+        }
 
 
 def test_unknown_resources_are_refused_by_name(provider: DockerProvider) -> None:
@@ -169,6 +184,11 @@ def test_a_preview_does_not_know_what_the_engine_decides(
 
 def test_a_preview_of_an_update_keeps_what_the_engine_decided(provider: DockerProvider) -> None:
     assert provider.preview(CONTAINER, {"exitCode": 0}, container(memory=1))["exitCode"] == 0
+
+
+def test_a_preview_of_a_start_does_not_know_the_addresses(provider: DockerProvider) -> None:
+    stopped = {"networkDatas": [{"ipAddress": ""}], "mustRun": False}
+    assert provider.preview(CONTAINER, stopped, container())["networkDatas"] == UNKNOWN
 
 
 def test_options_of_the_provider_that_would_be_ignored_are_refused(provider: DockerProvider) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pulumi.runtime.rpc import UNKNOWN
 
-from infra.providers import attest, icupa
+from infra import secretstore
+from infra.providers import attest
 from infra.providers.attest import Origin, Registry, SigningKey
 from infra.providers.icupa import IcupaProvider
 from infra.providers.server import Kind, ProviderError, Resource
@@ -80,7 +81,7 @@ def test_a_missing_key_is_told_as_such(provider: IcupaProvider, monkeypatch: pyt
         def get_many(self, names: list[str]) -> dict[str, str]:
             raise MissingSecretError(f"missing: {', '.join(names)}")
 
-    monkeypatch.setattr(icupa, "open_store", lambda *_: Empty())
+    monkeypatch.setattr(secretstore, "open_store", lambda *_: Empty())
     with pytest.raises(ProviderError, match=r"the signing key can't be read: missing: image-signing-key"):
         provider.create(IMAGE, INPUTS)
 
