@@ -22,6 +22,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from infra.config.model import CloudflareDns, Dns, Rfc2136Dns
+from infra.dns.limits import time_to_live
 
 _TIMEOUT = 10.0
 _API = "https://api.cloudflare.com/client/v4"
@@ -186,7 +187,13 @@ class CloudflareClient:
             self._call("DELETE", f"/dns_records/{other['id']}", name)
 
     def _body(self, name: str, address: str) -> dict[str, Any]:
-        return {"type": "A", "name": name, "content": address, "ttl": self._config.ttl, "proxied": False}
+        return {
+            "type": "A",
+            "name": name,
+            "content": address,
+            "ttl": time_to_live(self._config).seconds,
+            "proxied": False,
+        }
 
     def _records(self, name: str) -> list[dict[str, Any]]:
         result = self._call("GET", "/dns_records", name, params={"type": "A", "name": name})

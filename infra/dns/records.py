@@ -9,14 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_cloudflare as cloudflare
 
 from infra.config.model import CloudflareDns, Stack
 from infra.dns.limits import time_to_live
-from infra.dns.names import certificate_names, delegation
 from infra.hosts.model import Host
-
-_DELEGATION_TTL = 300
 
 
 @dataclass(frozen=True)
@@ -39,33 +35,9 @@ class Records(pulumi.ComponentResource):
         if ttl.warning:
             pulumi.warn(ttl.warning, resource=self)
         if isinstance(args.stack.dns, CloudflareDns):
-            self._cloudflare(args.stack, args.stack.dns, args.hosts, ttl.seconds)
-        self.register_outputs({})
+            # Its SDK takes two seconds to import: only where it is used.
+            from infra.dns.cloudflare import make_records  # noqa: PLC0415
 
-    def _cloudflare(self, stack: Stack, dns: CloudflareDns, hosts: Sequence[Host], ttl: int) -> None:
-        child = pulumi.ResourceOptions(parent=self)
-        for host in hosts:
-            cloudflare.DnsRecord(
-                f"region-{host.region}",
-                zone_id=dns.zone_id,
-                name=stack.regional_name(host.region),
-                type="A",
-                content=host.address,
-                ttl=ttl,
-                proxied=False,
-                comment=f"host {host.name}",
-                opts=child,
-            )
-        for certificate_name in certificate_names(stack):
-            owner, target = delegation(stack, certificate_name)
-            cloudflare.DnsRecord(
-                f"challenge-{certificate_name}",
-                zone_id=dns.zone_id,
-                name=owner,
-                type="CNAME",
-                content=target,
-                ttl=_DELEGATION_TTL,
-                proxied=False,
-                comment="delegation of ACME challenges",
-                opts=child,
-            )
+            child = pulumi.ResourceOptions(parent=self)
+            make_records(args.stack, args.stack.dns, args.hosts, ttl.seconds, child)
+        self.register_outputs({})

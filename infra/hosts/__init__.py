@@ -1,4 +1,7 @@
-"""Hosts of an environment by the driver that its stack file names."""
+"""Hosts of an environment by the driver that its stack file names.
+
+A driver is imported where it is used: a cloud's SDK alone takes a second.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from collections.abc import Sequence
 import pulumi
 
 from infra.config.model import DigitalOceanHosts, DockerHosts, Stack
-from infra.hosts.digitalocean import Droplets, DropletsArgs
-from infra.hosts.docker import DockerHostsArgs, DockerMachines
 from infra.hosts.existing import existing_hosts
 from infra.hosts.model import Host
 from infra.images import BuildSettings
@@ -22,12 +23,16 @@ def make_hosts(
     """Hosts of a stack; machines in containers are made once the outside world is there."""
     config = stack.hosts
     if isinstance(config, DockerHosts):
+        from infra.hosts.docker import DockerHostsArgs, DockerMachines  # noqa: PLC0415
+
         return DockerMachines(
             "hosts",
             DockerHostsArgs(environment, config, build),
             pulumi.ResourceOptions(depends_on=[world] if world else []),
         ).hosts
     if isinstance(config, DigitalOceanHosts):
+        from infra.hosts.digitalocean import Droplets, DropletsArgs  # noqa: PLC0415
+
         hosts = Droplets("hosts", DropletsArgs(environment, stack.domain, config)).hosts
         for host in hosts:
             if not host.host_key:

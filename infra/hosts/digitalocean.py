@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_digitalocean as digitalocean
-import yaml
 
 from infra.config.model import DigitalOceanHosts, DropletMachine
+from infra.hosts.cloud_init import cloud_init
 from infra.hosts.model import Host
 
 _EVERYWHERE = ["0.0.0.0/0", "::/0"]
@@ -23,28 +23,6 @@ class DropletsArgs:
     environment: str
     domain: str
     hosts: DigitalOceanHosts
-
-
-def cloud_init(user: str, keys: Sequence[str]) -> str:
-    """First boot of a Droplet: the operators' user, and nobody else. Holds no secret."""
-    document = {
-        "users": [
-            {
-                "name": user,
-                "gecos": "Operations",
-                "groups": ["sudo"],
-                "shell": "/bin/bash",
-                "lock_passwd": True,
-                "sudo": "ALL=(ALL) NOPASSWD:ALL",
-                "ssh_authorized_keys": list(keys),
-            }
-        ],
-        "disable_root": True,
-        "ssh_pwauth": False,
-        "package_update": True,
-        "packages": ["python3"],
-    }
-    return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=False, width=1000)
 
 
 class Droplets(pulumi.ComponentResource):
