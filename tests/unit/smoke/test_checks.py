@@ -15,7 +15,7 @@ import pytest
 from infra.site.outputs import HostOutput
 from infra.smoke import __main__ as command
 from infra.smoke import checks as checks_module
-from infra.smoke import report
+from infra.smoke import report, traces
 from infra.smoke.checks import LoginForm, Smoke
 from infra.smoke.report import Result, Status
 from infra.smoke.target import BrowserUser, Target
@@ -155,7 +155,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Result]]:
 
         monkeypatch.setattr(checks_module, "web", web)
         monkeypatch.setattr(checks_module, "open_sink", lambda target, client: environment)
-        monkeypatch.setattr(checks_module.await_trace, "__defaults__", (0.0,))
+        monkeypatch.setattr(traces.await_trace, "__defaults__", (0.0,))
         smoke = Smoke(target(**changes))
         monkeypatch.setattr(smoke.names, "lookup", lambda name: ([address], 15))
         monkeypatch.setattr(smoke, "certificate", lambda: "tested where TLS is")
@@ -251,7 +251,7 @@ def test_the_command_has_an_exit_code_and_a_report(
     results = list(run(fault).values())
     monkeypatch.setattr(command, "read_outputs", lambda stack, file: None)
     monkeypatch.setattr(command, "find_target", lambda outputs, stack, region: target())
-    monkeypatch.setattr(command.report, "run", lambda checks: iter(results))
+    monkeypatch.setattr(report, "run", lambda checks: iter(results))
     assert command.main(["--stack", "test", "--report", str(tmp_path / "r" / "smoke.json")]) == code
     assert len(capsys.readouterr().out.splitlines()) == len(results) + 1
     document = json.loads((tmp_path / "r" / "smoke.json").read_text())
