@@ -7,7 +7,7 @@ toolchain := $(PYTHON) -m infra.toolchain
 run := $(toolchain) run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test unit system roles lint preview smoke tools bench shell
+.PHONY: help up down test unit system roles lint preview smoke tools lock bench shell
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ smoke: ## checks from outside of a running environment: STACK=name
 
 tools: ## table of tools: version, where it came from
 	@$(toolchain) tools up unit lint
+
+lock: ## write constraints.txt anew from requirements.txt
+	@$(toolchain) lock
 
 bench: ## a benchmark: NAME=name; writes build/bench/NAME.json
 	@$(toolchain) ensure up unit

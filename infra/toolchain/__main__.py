@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m infra.toolchain", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("venv", help="make the virtual environment and print where it is")
+    commands.add_parser("lock", help="write constraints.txt anew from requirements.txt")
     commands.add_parser("env", help="print the environment as shell text")
     run = commands.add_parser("run", help="run a command in the environment")
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -49,6 +50,9 @@ def _dispatch(options: argparse.Namespace) -> int:
         return _replace(words)
     if options.command == "venv":
         print(venv.ensure())
+        return 0
+    if options.command == "lock":
+        venv.lock()
         return 0
     if options.command == "stack":
         return _in_environment(options, options.name)

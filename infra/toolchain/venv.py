@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,11 @@ MINIMUM = (3, 11)
 REQUIREMENTS = paths.REPOSITORY / "requirements.txt"
 CONSTRAINTS = paths.REPOSITORY / "constraints.txt"
 
+_HEADER = "# Every package of the environment that requirements.txt gives: `make lock` writes it."
+_PIP_INSTALL = (
+    *("-m", "pip", "install", "--no-compile", "--no-input"),
+    *("--progress-bar", "off", "--disable-pip-version-check"),
+)
 _COMPLETE = ".complete"
 _SAY_EVERY = 10.0
 _LOG_TAIL = 15
@@ -64,6 +70,25 @@ def ensure() -> Path:
     return target
 
 
+def lock() -> None:
+    """Write constraints.txt anew: what requirements.txt brings along today.
+
+    Raises:
+        ToolchainError: if it can't be installed.
+    """
+    began = time.monotonic()
+    _need_ensurepip()
+    with tempfile.TemporaryDirectory() as aside:
+        python = str(Path(aside) / "bin" / "python")
+        _run([_interpreter(), "-m", "venv", aside], "create", began)
+        _run([python, *_PIP_INSTALL, "-r", str(REQUIREMENTS)], "install", began)
+        frozen = subprocess.run(
+            [python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
+        ).stdout
+    lines = sorted(frozen.splitlines(), key=str.lower)
+    CONSTRAINTS.write_text("\n".join([_HEADER, *lines, ""]), encoding="utf-8")
+
+
 def _interpreter() -> str:
     """Return the interpreter behind any virtual environment and any of its names, so that it has one key."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
@@ -92,15 +117,8 @@ def _make(target: Path) -> None:
     began = time.monotonic()
     _need_ensurepip()
     _run([_interpreter(), "-m", "venv", str(target)], "create", began)
-    _run(
-        [
-            *(str(target / "bin" / "python"), "-m", "pip", "install", "--no-compile", "--no-input"),
-            *("--progress-bar", "off", "--disable-pip-version-check"),
-            *("-r", str(REQUIREMENTS), "-c", str(CONSTRAINTS)),
-        ],
-        "install",
-        began,
-    )
+    python = str(target / "bin" / "python")
+    _run([python, *_PIP_INSTALL, "-r", str(REQUIREMENTS), "-c", str(CONSTRAINTS)], "install", began)
     (target / _COMPLETE).touch()
     _say("ready", began)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from infra import paths
 from infra.toolchain import environment, venv
@@ -41,6 +43,18 @@ def test_key_follows_both_files() -> None:
     keys = {venv.key(b"a", b"b"), venv.key(b"ab", b""), venv.key(b"a", b"c"), venv.key(b"x", b"b")}
     assert len(keys) == 4
     assert venv.key(b"a", b"b") in keys
+
+
+def pinned(file: Path) -> dict[str, str]:
+    lines = (line.split("#", 1)[0].strip() for line in file.read_text().splitlines())
+    pairs = (re.split(r"==", line) for line in lines if line)
+    return {canonicalize_name(name.split("[", 1)[0]): version for name, version in pairs}
+
+
+def test_every_requirement_is_pinned_and_locked_at_the_same_version() -> None:
+    direct, locked = pinned(venv.REQUIREMENTS), pinned(venv.CONSTRAINTS)
+    assert len(direct) > 20
+    assert {name: version for name, version in direct.items() if locked.get(name) != version} == {}
 
 
 def test_it_is_made_once_and_linked(link: Path, installed: list[str]) -> None:
