@@ -226,7 +226,6 @@ def _dynamic(context: Context) -> dict[str, Any]:
     tls = {
         "certResolver": _RESOLVER,
         "domains": [{"main": stack.domain, "sans": [context.regional_name]}],
-        "options": "modern",
     }
 
     def router(rule: str, priority: int, to: str, *middlewares: str) -> dict[str, Any]:
@@ -288,7 +287,8 @@ def _dynamic(context: Context) -> dict[str, Any]:
         },
         "tls": {
             "options": {
-                "modern": {
+                # By this name it is also for names that no router has: they get no certificate.
+                "default": {
                     "minVersion": "VersionTLS12",
                     "sniStrict": True,
                     "alpnProtocols": ["h2", "http/1.1"],

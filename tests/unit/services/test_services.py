@@ -254,7 +254,7 @@ def test_nothing_is_retried(local: Context) -> None:
 
 
 def test_tls_is_modern(local: Context) -> None:
-    options = dynamic(local)["tls"]["options"]["modern"]
+    options = dynamic(local)["tls"]["options"]["default"]
     assert options["minVersion"] == "VersionTLS12"
     assert options["sniStrict"] is True
     assert all(
