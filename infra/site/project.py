@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from infra.secretstore.references import find
+from infra.services.agents import SWITCHES_DIRECTORY, SWITCHES_FILE
 from infra.site import envfile
 from infra.site.runtime import HostRuntime
 from infra.site.secrets import Resolve
@@ -186,9 +187,9 @@ def _env_names(service: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _configuration(
-    service: Mapping[str, Any], interpolation: Mapping[str, str], files: Mapping[str, HostFile]
+    service: Mapping[str, Any], interpolation: Mapping[str, str], files: Mapping[str, str]
 ) -> str:
-    """Hash of all that makes a container out of date: definition, variables it uses, files it reads.
+    """Hash of all that makes a container out of date: definition, variables it uses, `files` it reads.
 
     A directory that is mounted as a whole is watched by its service: what is in it makes nothing out of date.
     """
@@ -199,7 +200,7 @@ def _configuration(
     read = {*_bind_sources(service), *_env_names(service)}
     for path in sorted(files):
         if path in read:
-            digest.update(f"\0{path}\0{files[path].content}".encode())
+            digest.update(f"\0{path}\0{files[path]}".encode())
     return digest.hexdigest()[:_HASH_LENGTH]
 
 
@@ -229,16 +230,22 @@ def host_project(raw: Mapping[str, Any], runtime: HostRuntime, owner: Owner, res
         rendered.append(
             HostFile(_relative(entry.path), content, entry.mode, entry.uid, entry.gid, hidden=entry.secret)
         )
-    by_path = {entry.path: entry for entry in rendered}
-    if len(by_path) != len(rendered) or COMPOSE_FILE in by_path:
+    if any(SWITCHES_DIRECTORY in _bind_sources(service) for service in project.compose["services"].values()):
+        rendered.append(HostFile(SWITCHES_FILE, envfile.render(runtime.switches), 0o644, 0, 0))
+    read = {entry.path: entry.content for entry in rendered}
+    if len(read) != len(rendered) or COMPOSE_FILE in read:
         raise ProjectError("rendered project: two files have the same path")
+    for name, variables in environments.items():
+        # A switch that was flipped is in effect already, by the file of switches: nothing needs a restart.
+        lasting = {key: resolve(value) for key, value in variables.items() if key not in runtime.switches}
+        read[name] = envfile.render(lasting)
     interpolation = {key: resolve(value) for key, value in environments.get(".env", {}).items()}
 
     services: dict[str, dict[str, Any]] = project.compose["services"]
     labelled: dict[str, dict[str, Any]] = {}
     configurations: dict[str, str] = {}
     for name, service in services.items():
-        configurations[name] = _configuration(service, interpolation, by_path)
+        configurations[name] = _configuration(service, interpolation, read)
         labels = {**(service.get("labels") or {}), CONFIGURATION_LABEL: configurations[name]}
         labelled[name] = {**service, "labels": labels}
     compose = yaml.safe_dump({**project.compose, "services": labelled}, sort_keys=False, width=1000)

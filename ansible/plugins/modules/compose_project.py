@@ -150,27 +150,24 @@ def unfit(
     return wrong
 
 
-def unit_property(unit: str, name: str) -> str:
-    """A property of a systemd unit; empty where systemd does not know it."""
+def unit_properties(unit: str) -> dict[str, str]:
+    """What systemd knows of a unit."""
+    names = "ActiveState,UnitFileState,NeedDaemonReload,FragmentPath"
     done = subprocess.run(
-        ["systemctl", "show", "--property", name, "--value", unit],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["systemctl", "show", "--property", names, unit], capture_output=True, text=True, check=False
     )
-    return done.stdout.strip()
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
 
-def unit_problems(unit: str) -> dict[str, str]:
+def unit_problems(unit: str, properties: dict[str, str]) -> dict[str, str]:
     """What is wrong with the unit itself."""
-    wrong = {}
-    if unit_property(unit, "ActiveState") != "active":
-        wrong[unit] = "is not active"
-    elif unit_property(unit, "UnitFileState") != "enabled":
-        wrong[unit] = "is not enabled"
-    elif unit_property(unit, "NeedDaemonReload") == "yes":
-        wrong[unit] = "has a changed definition"
-    return wrong
+    if properties.get("ActiveState") != "active":
+        return {unit: "is not active"}
+    if properties.get("UnitFileState") != "enabled":
+        return {unit: "is not enabled"}
+    if properties.get("NeedDaemonReload") == "yes":
+        return {unit: "has a changed definition"}
+    return {}
 
 
 def pull(docker: Docker, images: list[str]) -> list[str]:
@@ -221,27 +218,26 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     """State `started`."""
     parameters = module.params
     services, idle, unit = parameters["services"], parameters["idle"], parameters["unit"]
-    project = parameters["project"]
-    wrong = {**unfit(services, idle, docker.containers(project), ready=False), **unit_problems(unit)}
+    containers = docker.containers(parameters["project"])
+    properties = unit_properties(unit)
+    wrong = {**unfit(services, idle, containers, ready=False), **unit_problems(unit, properties)}
     result: dict[str, Any] = {
         "changed": bool(wrong),
         "reasons": [f"{name} {what}" for name, what in sorted(wrong.items())],
     }
-    if module.check_mode:
+    if module.check_mode or not (wrong or unfit(services, idle, containers, ready=True)):
         return result
+    deadline = time.monotonic() + parameters["timeout"]
     if wrong:
         result["pulled"] = pull(docker, parameters["images"])
-        if unit_property(unit, "NeedDaemonReload") == "yes" or not unit_property(unit, "FragmentPath"):
-            systemctl("daemon-reload")
-        if unit_property(unit, "UnitFileState") != "enabled":
-            systemctl("enable", unit)
-        if unit_property(unit, "ActiveState") == "active":
-            systemctl("reload", unit)
-        else:
-            systemctl("start", unit)
-    deadline = time.monotonic() + parameters["timeout"]
+        try:
+            converge(unit, properties)
+        except ConvergeError as error:
+            containers = docker.containers(parameters["project"])
+            remaining = unfit(services, idle, containers, ready=True)
+            raise ConvergeError(f"{error}\n{report(docker, remaining, containers)}") from None
     while True:
-        containers = docker.containers(project)
+        containers = docker.containers(parameters["project"])
         remaining = unfit(services, idle, containers, ready=True)
         if not remaining:
             return result
@@ -250,6 +246,15 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
                 f"not healthy after {parameters['timeout']} s:\n{report(docker, remaining, containers)}"
             )
         time.sleep(POLL)
+
+
+def converge(unit: str, properties: dict[str, str]) -> None:
+    """Have the unit bring the project up."""
+    if properties.get("NeedDaemonReload") == "yes" or not properties.get("FragmentPath"):
+        systemctl("daemon-reload")
+    if properties.get("UnitFileState") != "enabled":
+        systemctl("enable", unit)
+    systemctl("reload" if properties.get("ActiveState") == "active" else "start", unit)
 
 
 def retire(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
@@ -285,9 +290,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     docker = Docker(module.params["docker_config"])
-    converge = start if module.params["state"] == "started" else retire
+    act = start if module.params["state"] == "started" else retire
     try:
-        module.exit_json(**converge(module, docker))
+        module.exit_json(**act(module, docker))
     except FileNotFoundError as error:
         if module.check_mode:
             missing = f"{error.filename} is not installed yet"

@@ -1,4 +1,4 @@
-"""Env files. What Compose reads back was compared with a real one by tests/system/test_envfile.py."""
+"""Env files. What a real Compose reads back: tests/system/test_envfile.py."""
 
 from __future__ import annotations
 

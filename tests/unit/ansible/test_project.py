@@ -103,6 +103,15 @@ def test_a_changed_image_of_the_idle_slot_makes_nothing_outdated(
     assert outdated(made(project, runtime), made(project, changed)) == set()
 
 
+def test_a_flipped_switch_takes_effect_without_a_restart(
+    project: dict[str, Any], runtime: HostRuntime
+) -> None:
+    switches = {**runtime.switches, "FEATURE_AGENT_CHAT": "false"}
+    flipped = made(project, runtime.model_copy(update={"switches": switches}))
+    assert "FEATURE_AGENT_CHAT=false\n" in content(flipped, "switches/switches.env")
+    assert outdated(made(project, runtime), flipped) == set()
+
+
 def test_a_file_in_a_watched_directory_makes_nothing_outdated(
     project: dict[str, Any], runtime: HostRuntime
 ) -> None:
