@@ -6,14 +6,18 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
+from queue import Empty
+from typing import Any
 
 from infra.record import ConflictError, NotFoundError, RecordConfig, open_store
 
 WORKER_TIMEOUT = 1800.0
+_POLL = 0.2
 _COUNTER = "race/counter"
 _REGISTER = "race/register"
 
@@ -50,7 +54,7 @@ def _race(
     rounds: int,
     increments: int,
     start: Barrier,
-    results: Queue[object],
+    results: Queue[Any],
 ) -> None:
     store = open_store(config)
     created, replaced, content = [], [], {}
@@ -84,6 +88,20 @@ def _race(
     results.put((created, replaced, content, done))
 
 
+def _report(results: Queue[Any], workers: Sequence[BaseProcess]) -> Any:
+    """What one worker tells in the end; RuntimeError as soon as one has died of an error."""
+    deadline = time.monotonic() + WORKER_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            return results.get(timeout=_POLL)
+        except Empty:
+            if any(worker.exitcode for worker in workers):
+                for worker in workers:
+                    worker.kill()
+                raise RuntimeError("a writer died of an error, see standard error") from None
+    raise TimeoutError(f"the contest took more than {WORKER_TIMEOUT:.0f} s")
+
+
 def contest(config: RecordConfig, *, writers: int, rounds: int, increments: int) -> Outcome:
     """Let processes race: in every round for one new object and for one replacement, then for a counter.
 
@@ -111,7 +129,7 @@ def contest(config: RecordConfig, *, writers: int, rounds: int, increments: int)
     began = time.monotonic()
     for worker in workers:
         worker.start()
-    reports = [results.get(timeout=WORKER_TIMEOUT) for _ in workers]
+    reports = [_report(results, workers) for _ in workers]
     seconds = time.monotonic() - began
     for worker in workers:
         worker.join(WORKER_TIMEOUT)
