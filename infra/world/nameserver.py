@@ -15,6 +15,8 @@ CONFIGURATION_PATH = "/etc/knot/knot.conf"
 ZONES_PATH = "/etc/knot/zones"
 SECRETS_PATH = topology.SECRETS_PATH
 STORAGE_PATH = "/var/lib/knot"
+RUN_PATH = "/run/knot"
+"""Must be empty at a start: Knot takes a process file that a killed one left for a server that is running."""
 
 FAILOVER_KEY = "failover"
 ACME_KEY = "acme"
@@ -76,7 +78,7 @@ def configuration() -> str:
 server:
     listen: [ 0.0.0.0@{topology.NAMESERVER.port} ]
     user: knot:knot
-    rundir: /run/knot
+    rundir: {RUN_PATH}
     identity: ""
     version: ""
 

@@ -29,7 +29,8 @@ def _resolves(name: str) -> tuple[str, ...]:
 class Container:
     """One container of the outside world, as data.
 
-    `files` are configuration (path to text), `storage` the directory kept in a volume, `health` a command.
+    `files` are configuration (path to text), `storage` is a directory kept in a volume, `scratch` one that
+    every start finds empty, `health` a command.
     """
 
     party: topology.Party
@@ -38,6 +39,7 @@ class Container:
     health: tuple[str, ...]
     command: tuple[str, ...] = ()
     storage: str | None = None
+    scratch: str | None = None
     secrets: bool = True
     resolves: bool = True
     capabilities: Sequence[str] = field(default=_CAPABILITIES)
@@ -52,6 +54,7 @@ def containers() -> tuple[Container, ...]:
             nameserver.files(),
             _resolves(topology.ZONE),
             storage=nameserver.STORAGE_PATH,
+            scratch=nameserver.RUN_PATH,
             resolves=False,
             capabilities=_DROPS_ROOT,
         ),
@@ -144,6 +147,7 @@ class OutsideWorld(pulumi.ComponentResource):
             capabilities=docker.ContainerCapabilitiesArgs(adds=sorted(container.capabilities), drops=["ALL"]),
             security_opts=["no-new-privileges"],
             volumes=self._volumes(container),
+            tmpfs={container.scratch: "mode=1777"} if container.scratch else None,
             uploads=[
                 docker.ContainerUploadArgs(file=path, content=text) for path, text in container.files.items()
             ],
