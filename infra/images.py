@@ -31,6 +31,7 @@ class ImageSource:
 
     `context` is relative to the repository; `dockerfile` too, `<context>/Dockerfile` if not given. Each of
     `tools` is a directory below `build/tools`, and a named context for the Dockerfile (`COPY --from=<tool>`).
+    `fetches`: its build asks a package registry over TLS, and has a stage `trust` to know its certificate.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ImageSource:
     dockerfile: str | None = None
     tools: tuple[str, ...] = ()
     build_args: dict[str, str] = field(default_factory=dict)
+    fetches: bool = False
 
     def __post_init__(self) -> None:
         """Refuse names and paths that a build would misread.
@@ -64,12 +66,14 @@ class BuildSettings:
 
     `builder` is a Buildx builder (None: the default one). Every Dockerfile begins with `ARG BASE` and
     `FROM ${BASE}`; `base_layout`, an absolute OCI layout directory, stands in for `base`
-    where no public image can be pulled.
+    where no public image can be pulled. `machine_trust` gives builds that fetch packages the certificate
+    authorities of this machine; they differ between machines, so that shared stacks do without.
     """
 
     builder: str | None = None
     base: str = PUBLIC_BASE
     base_layout: str | None = None
+    machine_trust: bool = False
 
 
 def local_tag(name: str) -> str:
@@ -118,7 +122,12 @@ def _image(
     push: bool,
 ) -> docker_build.Image:
     tools = paths.image_tools().relative_to(paths.REPOSITORY)
-    named = {tool: docker_build.ContextArgs(location=str(tools / tool)) for tool in source.tools}
+    contexts = (
+        (*source.tools, paths.image_trust().name)
+        if source.fetches and settings.machine_trust
+        else source.tools
+    )
+    named = {name: docker_build.ContextArgs(location=str(tools / name)) for name in contexts}
     if settings.base_layout is not None:
         named[settings.base] = docker_build.ContextArgs(
             location=f"oci-layout://{settings.base_layout}:latest"

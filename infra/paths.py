@@ -69,3 +69,8 @@ def pulumi_home() -> Path:
 def toolchain_pins() -> Path:
     """Directory with one folder of pins a tool."""
     return REPOSITORY / "toolchain"
+
+
+def image_trust() -> Path:
+    """Directory with this machine's `ca-certificates.crt`; its name is that of the builds' named context."""
+    return image_tools() / "trust"

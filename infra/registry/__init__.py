@@ -100,7 +100,7 @@ class Images(pulumi.ComponentResource):
 
 def release_source(git_sha: str) -> ImageSource:
     """What the service's image is made of."""
-    return ImageSource(names.AGENTS_IMAGE, RELEASE_PATH, build_args={"GIT_SHA": git_sha})
+    return ImageSource(names.AGENTS_IMAGE, RELEASE_PATH, build_args={"GIT_SHA": git_sha}, fetches=True)
 
 
 def repository(registry: Registry, image: str) -> str:
@@ -115,8 +115,8 @@ def build_settings(local: bool) -> BuildSettings:
     try:
         base = layout()
     except ToolchainError:
-        return BuildSettings(builder=BUILDER)
-    return BuildSettings(builder=BUILDER, base_layout=str(base))
+        return BuildSettings(builder=BUILDER, machine_trust=True)
+    return BuildSettings(builder=BUILDER, base_layout=str(base), machine_trust=True)
 
 
 def release_commit(path: str = RELEASE_PATH) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+import ssl
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ _PROGRAM_GROUPS = {"preview", "up"}
 _ENGINE = "pulumi"
 _DAEMON = "buildkitd"
 _CONTROLLER = ("git",)
+_DEBIAN_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _LOCAL_CONTROLLER = ("git", "ssh", "ssh-keygen", *base.COMMANDS)
 
 
@@ -51,6 +53,11 @@ class Toolchain:
             found = resolve.on_path(pin, self.tools, self._search) or resolve.cached(pin)
             self.tools[name] = found or self._build(pin)
         return self.tools[name]
+
+    @property
+    def pins(self) -> Iterable[Pin]:
+        """All pins."""
+        return self._pins.values()
 
     def executable(self, name: str) -> Path | None:
         """Return the executable of the tool `name`, built if need be; None where it has no pins."""
@@ -117,7 +124,10 @@ def run(groups: Sequence[str], *, table: bool) -> int:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         link_tools(toolchain.tools.values())
+        unlink_others(toolchain.pins)
         copy_for_images(tool for tool in toolchain.tools.values() if tool.pin.image)
+        if local:
+            copy_trust()
     if table:
         show(toolchain.tools.values(), rows, installed)
     elif time.monotonic() - began > 1:
@@ -148,6 +158,14 @@ def link_tools(tools: Iterable[Tool]) -> None:
                 _put(file, at)
 
 
+def unlink_others(pins: Iterable[Pin]) -> None:
+    """Take away what an earlier version of the pins put on PATH."""
+    known = {name for pin in pins if pin.groups for name in pin.binaries}
+    for entry in paths.tools_bin().iterdir():
+        if entry.name not in known:
+            entry.unlink()
+
+
 def _put(file: Path, at: Path) -> None:
     """Make `at` the same file as `file`, or a copy of it on another file system, in one step."""
     at.parent.mkdir(parents=True, exist_ok=True)
@@ -161,17 +179,26 @@ def _put(file: Path, at: Path) -> None:
 
 
 def copy_for_images(tools: Iterable[Tool]) -> None:
-    """Copy binaries to where images take them from; a copy whose content is right is left alone."""
+    """Copy binaries to where images take them from."""
     for tool in tools:
-        home = paths.image_tools() / tool.pin.name
-        home.mkdir(parents=True, exist_ok=True)
         for name, file in tool.binaries.items():
-            copy = home / name
-            if copy.is_file() and filecmp.cmp(file, copy, shallow=True):
-                continue
-            aside = home.parent / f".{name}.{os.getpid()}"
-            shutil.copyfile(file, aside)
-            aside.chmod(0o755)
-            stamp = file.stat()
-            os.utime(aside, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-            aside.replace(copy)
+            _copy(file, paths.image_tools() / tool.pin.name / name, 0o755)
+
+
+def copy_trust() -> None:
+    """Copy the certificate authorities that this machine trusts to where image builds mount them from."""
+    bundle = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile or _DEBIAN_BUNDLE
+    _copy(Path(bundle), paths.image_trust() / "ca-certificates.crt", 0o644)
+
+
+def _copy(file: Path, to: Path, mode: int) -> None:
+    """Copy in one step; a copy whose content is right is left alone."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if to.is_file() and filecmp.cmp(file, to, shallow=True):
+        return
+    aside = to.parent.parent / f".{to.name}.{os.getpid()}"
+    shutil.copyfile(file, aside)
+    aside.chmod(mode)
+    stamp = file.stat()
+    os.utime(aside, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    aside.replace(to)

@@ -77,7 +77,7 @@ def containers() -> tuple[Container, ...]:
         ),
         Container(
             topology.LOGIN,
-            ImageSource("login", "reference/identity", "images/login/Dockerfile"),
+            ImageSource("login", "reference/identity", "images/login/Dockerfile", fetches=True),
             login.files(),
             _accepts(topology.LOGIN.port),
             storage=login.STORAGE_PATH,
