@@ -250,6 +250,9 @@ def test_tools_on_path_are_the_same_file_as_in_the_cache(
     hidden = pin(tmp_path, "plugin").model_copy(update={"groups": ()})
     ensure.link_tools([resolve.Tool(hidden, "1.2.3", Source.CACHE, {"plugin": source})])
     assert [entry.name for entry in bin_home.iterdir()] == ["tool"]
+    script(bin_home / "dropped", "true")
+    ensure.unlink_others([made, hidden])
+    assert [entry.name for entry in bin_home.iterdir()] == ["tool"]
 
 
 def test_toolchain_takes_path_then_cache_then_builds(
