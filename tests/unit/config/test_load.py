@@ -193,7 +193,7 @@ MALFORMED: dict[str, tuple[Change, str, str, str]] = {
         put("variables.OPENAI_API_KEY", "${secret:openai-key}"),
         "icupa:variables.OPENAI_API_KEY",
         '"${secret:openai-key}"',
-        "names: backup-key",
+        "openai-admin-key, openai-api-key",
     ),
     "driver of hosts": (
         put("hosts.driver", "aws"),

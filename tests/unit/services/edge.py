@@ -105,7 +105,8 @@ def _process(command: list[str], log: Path, environment: dict[str, str]) -> Iter
             process.wait(timeout=30)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """TCP port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -290,7 +291,7 @@ def running_edge(home: Path) -> Iterator[Edge]:
     stack = load_file("local")
     machine = stack.hosts.machines[0]
     context = replace(Context("local", stack, machine.region, Role.PRIMARY), trust_certificates=())
-    ports = {name: _free_port() for name in ("web", "websecure", "internal", "login", "metrics")}
+    ports = {name: free_port() for name in ("web", "websecure", "internal", "login", "metrics")}
     with ExitStack() as running:
         slots = {slot: running.enter_context(_serving(slot)) for slot in ("blue", "green")}
         login = Login(running.enter_context(_serving("login")))
