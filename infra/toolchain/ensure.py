@@ -162,7 +162,7 @@ def unlink_others(pins: Iterable[Pin]) -> None:
     """Take away what an earlier version of the pins put on PATH."""
     known = {name for pin in pins if pin.groups for name in pin.binaries}
     for entry in paths.tools_bin().iterdir():
-        if entry.name not in known:
+        if entry.name not in known and not entry.name.startswith("."):
             entry.unlink()
 
 
