@@ -66,7 +66,7 @@ class Parts:
         await self.login_client.aclose()
         if self.engine is not None:
             await self.engine.dispose()
-        await asyncio.to_thread(self.telemetry.shutdown)
+        self.telemetry.shutdown()
 
 
 def production_parts(settings: Settings, telemetry: Telemetry) -> Parts:

@@ -93,7 +93,7 @@ class KeySet:
         return str(document["jwks_uri"])
 
     async def _get(self, url: str) -> Mapping[str, Any]:
-        response = await self._client.get(url, timeout=5)
+        response = await self._client.get(url, timeout=3)
         response.raise_for_status()
         document: Mapping[str, Any] = response.json()
         return document

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Final
 
 import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from .auth import TENANT_GROUPS
 from .config import SupabaseSettings
@@ -19,7 +19,8 @@ from .metrics import Metrics
 
 TABLE: Final = "agent_runtime_configs"
 CACHE_SECONDS: Final = 5.0
-RETRY_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 0.5
+"""How long a request waits for a read that is slow, once any has succeeded."""
 
 WAITER_V2: Final = "ai_waiter.v2.enabled"
 BACKUP_MODEL: Final = "ai_model.failover.enabled"
@@ -94,31 +95,39 @@ class FlagTable:
 
 
 class Flags:
-    """Cached flags. A failed read keeps what is known; a flag that is not known is off."""
+    """Cached flags. A failed read keeps what is known; a flag that is not known is off.
+
+    Requests share one read at a time and wait for it only shortly: a vendor that hangs slows no turn.
+    """
 
     def __init__(self, table: FlagTable, metrics: Metrics) -> None:
         self._table = table
         self._metrics = metrics
-        self._known: dict[tuple[str, str], bool] = {}
+        self._known: dict[tuple[str, str], bool] | None = None
         self._due = float("-inf")
-        self._lock = asyncio.Lock()
+        self._started = float("-inf")
+        self._read: asyncio.Task[None] | None = None
 
     async def enabled(self, key: str, tenant_group: str) -> bool:
         """Tell whether `key` is on for a tenant group."""
-        if monotonic() >= self._due:
-            async with self._lock:
-                if monotonic() >= self._due:
-                    await self._refresh()
-        return self._known.get((key, tenant_group), False)
+        if self._read is None and monotonic() >= self._due:
+            self._started = monotonic()
+            self._read = asyncio.create_task(self._refresh())
+        if self._read is not None:
+            patience = None if self._known is None else self._started + PATIENCE_SECONDS - monotonic()
+            if patience is None or patience > 0:
+                await asyncio.wait({self._read}, timeout=patience)
+        return (self._known or {}).get((key, tenant_group), False)
 
     async def _refresh(self) -> None:
         try:
             rows = await self._table.rows()
-        except (FlagError, ValidationError) as error:
-            self._due = monotonic() + RETRY_SECONDS
+            self._known = {(row.key, row.tenant_group): row.enabled for row in rows}
+            self._metrics.flag_reads.add("success")
+        except FlagError as error:
+            self._known = self._known or {}
             self._metrics.flag_reads.add("error")
             get_logger().warning("flags.unavailable", problem=str(error), known=len(self._known))
-            return
-        self._known = {(row.key, row.tenant_group): row.enabled for row in rows}
-        self._due = monotonic() + CACHE_SECONDS
-        self._metrics.flag_reads.add("success")
+        finally:
+            self._due = monotonic() + CACHE_SECONDS
+            self._read = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from typing import Final
 
@@ -92,8 +93,10 @@ class RequestMiddleware:
         status = exchange.status or 499
         self._metrics.requests.add(method, route, str(status))
         self._metrics.request_seconds.observe(seconds, method, route)
-        get_logger().info(
-            "request.done", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 1)
+        level = logging.DEBUG if scope["path"] in METRICS else logging.INFO
+        milliseconds = round(seconds * 1000, 1)
+        get_logger().log(
+            level, "request.done", method=method, route=route, status=status, duration_ms=milliseconds
         )
 
 

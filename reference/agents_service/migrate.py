@@ -24,7 +24,7 @@ GRANTS: Final = {
     "schema_revisions": "SELECT",
     "customers": "SELECT, INSERT, UPDATE",
     "vouchers": "SELECT, INSERT, UPDATE",
-    "idempotency_keys": "SELECT, INSERT, DELETE",
+    "idempotency_keys": "SELECT, INSERT",
     "agent_sessions": "SELECT, INSERT, UPDATE",
     "agent_spend": "SELECT, INSERT, UPDATE",
     "agent_events": "SELECT, INSERT",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -28,7 +30,12 @@ from opentelemetry.trace import Span, get_current_span
 from .config import TelemetrySettings
 from .logs import REDACTED, SENSITIVE_KEYS
 
-FLUSH_MILLISECONDS = 5_000
+FLUSH_SECONDS = 8.0
+"""The most that the process waits at its end for queued telemetry to be taken."""
+EXPORT_SECONDS = 20.0
+"""How long an export is tried again: longer than the collector needs to restart."""
+QUEUED_SPANS = 16_384
+"""Spans kept while an export is tried again; more are dropped rather than waited for."""
 PROBES = "^.*/(health|health/ready|metrics)$"
 _SEVERITIES = {
     "debug": SeverityNumber.DEBUG,
@@ -90,24 +97,29 @@ class Telemetry:
         )
         secret = settings.otel_exporter_otlp_headers
         headers = parse_headers(secret.get_secret_value()) if secret else None
-        self.traces = TracerProvider(resource=resource)
+        self.traces = TracerProvider(resource=resource, shutdown_on_exit=False)
         if span_exporter is None:
-            span_exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", headers=headers, timeout=5)
-        self.traces.add_span_processor(BatchSpanProcessor(span_exporter, schedule_delay_millis=1_000))
+            span_exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", headers=headers, timeout=EXPORT_SECONDS)
+        self.traces.add_span_processor(
+            BatchSpanProcessor(span_exporter, max_queue_size=QUEUED_SPANS, schedule_delay_millis=1_000)
+        )
         if endpoint is None:
             return
         self.metrics = MeterProvider(
             [
                 PeriodicExportingMetricReader(
-                    OTLPMetricExporter(f"{endpoint}/v1/metrics", headers=headers, timeout=5),
+                    OTLPMetricExporter(f"{endpoint}/v1/metrics", headers=headers, timeout=EXPORT_SECONDS),
                     export_interval_millis=15_000,
                 )
             ],
             resource=resource,
+            shutdown_on_exit=False,
         )
-        self.logs = LoggerProvider(resource=resource)
+        self.logs = LoggerProvider(resource=resource, shutdown_on_exit=False)
         self.logs.add_log_record_processor(
-            BatchLogRecordProcessor(OTLPLogExporter(f"{endpoint}/v1/logs", headers=headers, timeout=5))
+            BatchLogRecordProcessor(
+                OTLPLogExporter(f"{endpoint}/v1/logs", headers=headers, timeout=EXPORT_SECONDS)
+            )
         )
 
     @property
@@ -162,10 +174,13 @@ class Telemetry:
         return event
 
     def shutdown(self) -> None:
-        """Send what is queued, within FLUSH_MILLISECONDS a signal, and stop."""
-        for provider in (self.traces, self.logs, self.metrics):
-            if provider is None:
-                continue
-            provider.force_flush(FLUSH_MILLISECONDS)
-            provider.shutdown()
+        """Send what is queued, within FLUSH_SECONDS whatever the collector does, and stop."""
+        providers = [p for p in (self.traces, self.logs, self.metrics) if p is not None]
         self.traces = self.metrics = self.logs = None
+        # The SDK's own time limits don't hold while an export is tried again; these threads die with us.
+        threads = [threading.Thread(target=provider.shutdown, daemon=True) for provider in providers]
+        deadline = time.monotonic() + FLUSH_SECONDS
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))

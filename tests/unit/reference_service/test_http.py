@@ -276,6 +276,8 @@ async def test_flags_keep_their_last_known_state(
     vendors.flags_down = False
     vendors.flags = [{"key": "x", "tenant_group": "full", "enabled": True}]
     clock += 2
+    assert await enabled() is False, "not read again at once"
+    clock += 60
     assert await enabled() is True
     vendors.flags_down = True
     clock += 60

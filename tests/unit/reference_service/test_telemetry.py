@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Sequence
 
 import httpx
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from reference.agents_service.app import Parts, create_app
@@ -93,6 +97,24 @@ def test_without_an_endpoint_there_is_no_telemetry() -> None:
     telemetry = Telemetry(load(Settings))
     assert (telemetry.traces, telemetry.metrics, telemetry.logs, telemetry.meter) == (None, None, None, None)
     telemetry.shutdown()
+
+
+def test_a_collector_that_hangs_holds_no_shutdown_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference.agents_service.telemetry.FLUSH_SECONDS", 0.3)
+    released = threading.Event()
+
+    class Hanging(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            released.wait(30)
+            return super().export(spans)
+
+    telemetry = Telemetry(load(Settings), span_exporter=Hanging())
+    assert telemetry.traces is not None
+    telemetry.traces.get_tracer("test").start_span("work").end()
+    started = time.monotonic()
+    telemetry.shutdown()
+    released.set()
+    assert 0.2 < time.monotonic() - started < 5
 
 
 def test_headers_are_parsed_as_the_specification_says() -> None:
