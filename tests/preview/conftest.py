@@ -102,6 +102,13 @@ class Pulumi:
         assert done.returncode == 0, done.stdout + done.stderr
         return Preview(json.loads(done.stdout))
 
+    def outputs(self, stack: str) -> dict[str, Any]:
+        """Outputs of a stack that is up."""
+        done = self._command("stack", "output", "--json", "--stack", stack)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
     def _command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["pulumi", *arguments, "--non-interactive"],

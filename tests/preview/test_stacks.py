@@ -172,7 +172,6 @@ def test_changed_variable_is_one_change_and_is_shown(runtime_only: Pulumi) -> No
 
     changed = runtime_only.run(stack, "up", "--yes", "--skip-preview", change=dearer)
     assert changed.returncode == 0, changed.stdout + changed.stderr
-    shown = runtime_only.run(stack, "stack", "output", "projects")
-    projects = json.loads(shown.stdout)
+    projects = runtime_only.outputs(stack)["projects"]
     assert projects["standby"]["env_files"]["agents-service.env"]["AGENT_DAILY_BUDGET_USD"] == "75"
     assert runtime_only.preview(stack, dearer).changes == {}
