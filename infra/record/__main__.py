@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,7 +106,7 @@ def _state_table(state: State) -> Table:
 
 
 def _events(record: Record, console: Console, as_json: bool, limit: int) -> int:
-    newest = deque(record.events(), maxlen=limit)
+    newest = list(record.events(after=max(0, record.last_event() - limit)))
     if as_json:
         _write_json([event.model_dump(mode="json", exclude={"state"}) for event in newest])
         return 0

@@ -25,7 +25,6 @@ from pydantic import Field, ValidationError
 from infra.record import process
 from infra.record.errors import (
     ConflictError,
-    CorruptRecordError,
     LeaseLostError,
     NotFoundError,
     RecordError,
@@ -77,7 +76,9 @@ def _read(log: Log) -> tuple[Beat | None, Stored | None]:
     try:
         return Beat.model_validate_json(stored.data), stored
     except ValidationError:
-        raise CorruptRecordError(f"{OBJECT} in {log.store.url} is not a lease") from None
+        # A living holder's next heartbeat mends it; it must not keep a kill switch out.
+        _log.warning("%s in %s is not a lease, ignored", OBJECT, log.store.url)
+        return None, stored
 
 
 class Lease:

@@ -160,6 +160,8 @@ class Log:
     def verify(self) -> Verification:
         """Check every event and the checkpoint; says which one is tampered, missing, moved or cut off."""
         problems: list[Problem] = []
+        # Read before the events: the log may grow meanwhile, and must not seem to lack what is anchored.
+        anchor = self._anchor()
         stored = dict(self._stored(0))
         strays = [key for key in self.store.list(EVENTS) if not _KEY.fullmatch(key)]
         problems += [Problem(None, "foreign", f"{key} is no event") for key in strays]
@@ -186,32 +188,14 @@ class Log:
             token = max(token, event.token or 0)
             state = event.state or state
             states[seq], hashes[seq], previous = state, event.hash, event.hash
-        problems += self._verify_checkpoint(last, hashes, states)
+        problems += _verify_checkpoint(anchor, last, hashes, states)
         return Verification(len(stored), previous, tuple(problems))
 
-    def _verify_checkpoint(
-        self, last: int, hashes: dict[int, str], states: dict[int, State | None]
-    ) -> Iterator[Problem]:
+    def _anchor(self) -> bytes | None:
         try:
-            checkpoint = Checkpoint.model_validate_json(self.store.get(CHECKPOINT).data)
+            return self.store.get(CHECKPOINT).data
         except NotFoundError:
-            if last:
-                yield Problem(
-                    None, "checkpoint", f"{CHECKPOINT} is missing: the end of the log is not anchored"
-                )
-            return
-        except ValidationError:
-            yield Problem(None, "checkpoint", f"{CHECKPOINT} is not a checkpoint")
-            return
-        head = checkpoint.head
-        if head.seq > last:
-            yield Problem(
-                head.seq, "missing", f"events {last + 1} to {head.seq} are missing at the end of the log"
-            )
-        elif head.seq in hashes and hashes[head.seq] != head.hash:
-            yield Problem(head.seq, "tampered", f"event {head.seq} is not the one that {CHECKPOINT} anchors")
-        elif head.seq in states and states[head.seq] != checkpoint.state:
-            yield Problem(None, "checkpoint", f"{CHECKPOINT} holds another state than event {head.seq}")
+            return None
 
     def _checkpoint(self) -> Snapshot:
         try:
@@ -317,3 +301,26 @@ def _inspect(seq: int, data: bytes) -> tuple[Event | None, list[Problem]]:
     if canonical(document) != data or digest_of(document) != event.hash:
         return event, [Problem(seq, "tampered", f"event {seq} was changed: its hash does not fit")]
     return event, []
+
+
+def _verify_checkpoint(
+    data: bytes | None, last: int, hashes: dict[int, str], states: dict[int, State | None]
+) -> Iterator[Problem]:
+    if data is None:
+        if last:
+            yield Problem(None, "checkpoint", f"{CHECKPOINT} is missing: the end of the log is not anchored")
+        return
+    try:
+        checkpoint = Checkpoint.model_validate_json(data)
+    except ValidationError:
+        yield Problem(None, "checkpoint", f"{CHECKPOINT} is not a checkpoint")
+        return
+    head = checkpoint.head
+    if head.seq > last:
+        yield Problem(
+            head.seq, "missing", f"events {last + 1} to {head.seq} are missing at the end of the log"
+        )
+    elif head.seq in hashes and hashes[head.seq] != head.hash:
+        yield Problem(head.seq, "tampered", f"event {head.seq} is not the one that {CHECKPOINT} anchors")
+    elif head.seq in states and states[head.seq] != checkpoint.state:
+        yield Problem(None, "checkpoint", f"{CHECKPOINT} holds another state than event {head.seq}")

@@ -36,7 +36,11 @@ class Record:
 
     def is_bootstrapped(self) -> bool:
         """Whether there is a state."""
-        return self._log.read().seq > 0
+        return self.last_event() > 0
+
+    def last_event(self) -> int:
+        """Sequence number of the last event, 0 before bootstrap."""
+        return self._log.read().seq
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """Events with a greater sequence number than `after`, oldest first."""

@@ -265,6 +265,18 @@ def test_processes_are_told_apart() -> None:
     assert not process.is_dead("nonsense", host)
 
 
+def test_a_damaged_heartbeat_keeps_no_kill_switch_out_and_is_mended(record: Record, store: Store) -> None:
+    former = record.acquire("deploy", who="alice", ttl=TTL)
+    store.put_if_match(lease_module.OBJECT, b"{", store.get(lease_module.OBJECT).version)
+    with pytest.raises(LeaseHeldError):
+        record.acquire("rollback", who="bob", take_from="alice")
+    former.renew()
+    assert b'"token":1' in store.get(lease_module.OBJECT).data
+    store.put_if_match(lease_module.OBJECT, b"{", store.get(lease_module.OBJECT).version)
+
+    assert record.acquire("kill-switch", who="bob", preempt=True).token == 2
+
+
 def test_waits_for_it(record: Record) -> None:
     first = record.acquire("deploy", who="alice")
     began = time.monotonic()

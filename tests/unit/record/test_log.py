@@ -320,6 +320,17 @@ def test_finds_a_missing_anchor_and_foreign_objects(busy: Record, store: Store) 
     assert {problem.kind for problem in found.problems} == {"checkpoint", "foreign"}
 
 
+def test_an_event_written_during_the_check_is_no_problem(busy: Record, store: Store) -> None:
+    class Growing(Rewritten):
+        def list(self, prefix: str) -> list[str]:
+            found = super().list(prefix)
+            Record(store).log("note")
+            return found
+
+    assert Record(Growing(store)).verify().ok
+    assert busy.verify().ok
+
+
 def test_nothing_is_built_on_a_damaged_end(
     record: Record, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
