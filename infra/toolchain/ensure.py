@@ -72,16 +72,10 @@ class Toolchain:
                 absent.append(pin)
             else:
                 self.tools[pin.name] = found
-        for pin in absent:
-            self._prepare(pin)
-        return absent
-
-    def _prepare(self, pin: Pin) -> None:
-        """Resolve, before threads start, what several builds share."""
-        if pin.go is not None:
+        if any(pin.go is not None for pin in absent):
+            # Before threads start: every build needs it.
             self.tool("go")
-            if pin.go.generator is not None:
-                self.tool(pin.go.generator.tool)
+        return absent
 
     def _build(self, pin: Pin) -> Tool:
         go = self.tool("go").binary if pin.go is not None else None
