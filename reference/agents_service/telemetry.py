@@ -30,7 +30,7 @@ from opentelemetry.trace import Span, get_current_span
 from .config import TelemetrySettings
 from .logs import REDACTED, SENSITIVE_KEYS
 
-FLUSH_SECONDS = 8.0
+FLUSH_SECONDS = 6.0
 """The most that the process waits at its end for queued telemetry to be taken."""
 EXPORT_SECONDS = 20.0
 """How long an export is tried again: longer than the collector needs to restart."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from reference.agents_service.config import SWITCHES
 from reference.agents_service.context import choose_correlation_id
+from reference.agents_service.flags import Flag, FlagTable
 from reference.agents_service.schema import REVISION
 from reference.agents_service.switches import SwitchesFileError, parse
 from tests.unit.reference_service.conftest import Service, Start
@@ -286,6 +289,46 @@ async def test_flags_keep_their_last_known_state(
     clock += 60
     assert await enabled() is False
     assert service.metric("agents_flag_reads_total", outcome="error") == 2
+
+
+async def test_a_supabase_that_hangs_slows_no_request_once_flags_are_known(
+    service: Service, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference.agents_service.flags.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("reference.agents_service.flags.CACHE_SECONDS", 0)
+    vendors.flags = [{"key": "x", "tenant_group": "full", "enabled": True}]
+
+    async def enabled() -> bool:
+        response = await service.client.get("/api/flags", params={"key": "x"}, headers=service.bearer())
+        return bool(response.json()["enabled"])
+
+    assert await enabled() is True
+    hang = asyncio.Event()
+
+    async def rows(_table: FlagTable) -> list[Flag]:
+        await hang.wait()
+        return []
+
+    monkeypatch.setattr(FlagTable, "rows", rows)
+    async with asyncio.timeout(5):
+        assert [await enabled() for _ in range(3)] == [True] * 3
+        hang.set()
+        while await enabled():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_database_that_is_away_is_told_apart_from_our_failures(
+    service: Service, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_msisdn: str) -> None:
+        raise OperationalError("SELECT", {}, ConnectionError("gone"))
+
+    monkeypatch.setattr(store, "find_customer", away)
+    response = await service.client.post(
+        "/api/tools/lookup_customer", json={"msisdn": "+250788123456"}, headers=service.bearer()
+    )
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "database_unavailable")
+    assert response.headers["Retry-After"]
 
 
 async def test_unknown_paths_need_a_token_too(service: Service) -> None:
