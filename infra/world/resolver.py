@@ -13,7 +13,8 @@ def configuration() -> str:
     """Text of unbound.conf.
 
     Without the validator: the local zones are not signed, and the host's resolver may not pass DNSSEC on. A
-    name server that was away is asked again at once: it is one of ours, and restarts are tested.
+    name server that was away is asked again at once: it is one of ours, and restarts are tested. Challenges
+    are not cached: two regions prove the same name one after the other, and validators don't cache either.
     """
     return f"""\
 server:
@@ -47,6 +48,7 @@ stub-zone:
 stub-zone:
     name: {topology.CHALLENGE_ZONE}.
     stub-addr: {topology.NAMESERVER.address}
+    stub-no-cache: yes
 
 forward-zone:
     name: "."

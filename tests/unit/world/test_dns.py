@@ -122,6 +122,13 @@ def test_the_resolver_asks_the_name_server_for_our_zones_and_serves_our_networks
     assert ("0.0.0.0/0", "refuse") in access
 
 
+def test_challenges_are_not_cached_but_everything_else_is() -> None:
+    zones = re.findall(r"stub-zone:\n((?: +\S.*\n)+)", resolver.configuration())
+    uncached = [zone for zone in zones if "stub-no-cache: yes" in zone]
+    assert len(uncached) == 1
+    assert f"name: {topology.CHALLENGE_ZONE}." in uncached[0]
+
+
 def test_every_network_of_the_stack_may_use_the_resolver() -> None:
     for network in (topology.SUBNET, *(machine.subnet for machine in topology.MACHINES)):
         assert network.subnet_of(topology.PRIVATE)
