@@ -104,7 +104,7 @@ def run(groups: Sequence[str], *, table: bool) -> int:
                 program = pool.submit(_program, toolchain, progress)
             jobs = {pin.name: pool.submit(toolchain.tool, pin.name) for pin in absent if pin.name != _ENGINE}
             if local:
-                rows.append(("docker engine", engine.ensure(progress), "PATH"))
+                rows.append(("docker engine", engine.ensure(progress), "running"))
                 layout = pool.submit(base.ensure, progress)
                 image = pool.submit(builder.ensure_image, progress)
                 layout.result()
