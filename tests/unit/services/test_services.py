@@ -194,9 +194,9 @@ def test_certificate_has_the_public_and_the_regional_name_in_every_region(stack:
     for name, router in dynamic(context)["http"]["routers"].items():
         if name == "internal-api":
             continue
-        assert router["tls"]["domains"] == [
-            {"main": context.stack.domain, "sans": [f"{context.region}.{context.stack.domain}"]}
-        ]
+        (wanted,) = router["tls"]["domains"]
+        ordered = [context.stack.domain, f"{context.region}.{context.stack.domain}"]
+        assert [wanted["main"], *wanted["sans"]] == (ordered if role is Role.PRIMARY else ordered[::-1])
         assert f"Host(`{context.stack.domain}`)" in router["rule"]
         assert f"Host(`{context.region}.{context.stack.domain}`)" in router["rule"]
         assert router["entryPoints"] == ["websecure"]
@@ -279,6 +279,7 @@ def test_challenge_goes_to_the_provider_of_the_stack(local: Context) -> None:
     environment = traefik.service(local).environment
     assert environment["RFC2136_NAMESERVER"] == "10.80.0.10:53"
     assert environment["RFC2136_TSIG_KEY"] == "acme."
+    assert environment["RFC2136_SEQUENCE_INTERVAL"] == "0"
     assert content(traefik.service(local), "secrets/traefik/acme-dns") == "${secret:tsig-acme}"
     assert "LEGO_DISABLE_CNAME_SUPPORT" not in environment
 
