@@ -132,9 +132,7 @@ def _dns_environment(context: Context) -> dict[str, str]:
         "RFC2136_TSIG_ALGORITHM": f"{dns.algorithm}.",
         "RFC2136_TSIG_SECRET_FILE": _DNS_SECRET_PATH,
         "RFC2136_TTL": str(dns.ttl),
-        # A challenge is seen at once; the client's own pause between two names is a minute.
         "RFC2136_POLLING_INTERVAL": "1",
-        "RFC2136_SEQUENCE_INTERVAL": "0",
         # Seconds between two names of a certificate; lego waits a minute unless told otherwise.
         "RFC2136_SEQUENCE_INTERVAL": "1",
     }
@@ -228,8 +226,8 @@ def _dynamic(context: Context) -> dict[str, Any]:
     stack = context.stack
     hosts = f"(Host(`{stack.domain}`) || Host(`{context.regional_name}`))"
     oauth2_proxy = f"http://{names.OAUTH2_PROXY}:{names.OAUTH2_PROXY_PORT}"
-    # Challenges of the public name share one record, which the regions must not write at the same moment: names
-    # are validated one after the other, in this order.
+    # Challenges of the public name share one record, which the regions must not write at the same moment:
+    # names are validated one after the other, in this order.
     first, second = stack.domain, context.regional_name
     if context.role is Role.STANDBY:
         first, second = second, first

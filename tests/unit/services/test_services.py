@@ -279,7 +279,7 @@ def test_challenge_goes_to_the_provider_of_the_stack(local: Context) -> None:
     environment = traefik.service(local).environment
     assert environment["RFC2136_NAMESERVER"] == "10.80.0.10:53"
     assert environment["RFC2136_TSIG_KEY"] == "acme."
-    assert environment["RFC2136_SEQUENCE_INTERVAL"] == "0"
+    assert int(environment["RFC2136_SEQUENCE_INTERVAL"]) <= 1
     assert content(traefik.service(local), "secrets/traefik/acme-dns") == "${secret:tsig-acme}"
     assert "LEGO_DISABLE_CNAME_SUPPORT" not in environment
 
