@@ -1,0 +1,1 @@
+"""A project of doubles for the scenarios of roles that run one."""
