@@ -76,15 +76,16 @@ class _Store:
         return f"{self.kind}\t{self.store_id}\tadded {len(missing)}, removed {len(outdated)}, kept {kept}"
 
     async def _files(self) -> dict[str, str]:
-        """Return the ids of the store's files by digest; one that isn't usable or not ours by its id."""
+        """Return the ids of our files by digest, of those that aren't usable by id; others are let alone."""
         files: dict[str, str] = {}
         query: dict[str, str | int] = {"limit": 100}
         while True:
             page = await self._call("GET", f"/vector_stores/{self.store_id}/files", params=query)
             for item in page["data"]:
-                digest = (item.get("attributes") or {}).get("sha256") or item["id"]
-                usable = item.get("status", "completed") == "completed"
-                files[digest if usable else item["id"]] = item["id"]
+                digest = (item.get("attributes") or {}).get("sha256")
+                if digest is not None:
+                    usable = item.get("status", "completed") == "completed"
+                    files[digest if usable else item["id"]] = item["id"]
             if not page.get("has_more") or not page["data"]:
                 return files
             query["after"] = page["data"][-1]["id"]
