@@ -15,9 +15,10 @@ import pulumi
 import pulumi_docker_build as docker_build
 
 from infra import paths
+from infra.toolchain import base
 
 LOCAL_NAMESPACE = "icupa-local"
-PUBLIC_BASE = "debian:trixie-slim"
+PUBLIC_BASE = base.PUBLIC
 
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 # The image's own time stamps. Those of files stay: to rewrite them costs seconds an image in every export,

@@ -1,6 +1,6 @@
 """The base image, made from Debian's packages where no public image can be pulled.
 
-It is an OCI layout that stands in for `debian:trixie-slim` as a named context of a build. Its packages come
+It is an OCI layout that stands in for the public one as a named context of a build. Its packages come
 from the mirror of this machine's own apt sources, which is read when it runs and written down in no file of
 the project.
 """
@@ -22,6 +22,7 @@ from infra.toolchain.locks import exclusive
 from infra.toolchain.progress import Progress
 
 SUITE = "trixie"
+PUBLIC = f"debian:{SUITE}-slim"
 PACKAGES = ("ca-certificates",)
 COMMANDS = ("mmdebstrap",)
 
@@ -39,6 +40,15 @@ def layout() -> Path:
         ToolchainError: if this machine's apt sources name no mirror of Debian.
     """
     return rootfs_home(PACKAGES) / "oci"
+
+
+def available() -> bool:
+    """Say if it can be made here; where not, the public image is used, which must be within reach."""
+    try:
+        _source_lines()
+    except ToolchainError:
+        return False
+    return True
 
 
 def rootfs_home(packages: tuple[str, ...]) -> Path:

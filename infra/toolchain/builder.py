@@ -20,7 +20,7 @@ from docker.errors import DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 
 from infra import paths
-from infra.toolchain import base, environment
+from infra.toolchain import base, debian, environment
 from infra.toolchain.errors import ToolchainError
 from infra.toolchain.locks import exclusive
 from infra.toolchain.progress import Progress
@@ -31,6 +31,7 @@ NAME = "icupa"
 CONTAINER = "icupa-buildkit"
 PACKAGES = (*base.PACKAGES, "runc")
 
+_IMAGE_JOB = "builder image"
 _LABEL = "icupa.builder"
 _TRUST = "/etc/icupa/world"
 _BINARY = "/usr/local/bin/buildkitd"
@@ -69,23 +70,56 @@ def places() -> Places:
 
 
 def ensure_image(progress: Progress) -> str:
-    """Return the tag of the daemon's image in the engine: a minimal system with runc."""
-    home = base.rootfs_home(PACKAGES)
-    tag = home.name
+    """Return the tag of the daemon's image in the engine: a minimal system with runc.
+
+    Raises:
+        ToolchainError: if it can be made neither of Debian's packages nor of the public image.
+    """
+    tag = base.rootfs_home(PACKAGES).name if base.available() else f"{base.SUITE}-public"
     client = docker.from_env(timeout=300)
     with exclusive(paths.cache_home() / "locks" / "builder-image.lock"):
         try:
             client.images.get(f"{CONTAINER}:{tag}")
         except ImageNotFound:
-            with (
-                progress.job("builder image"),
-                tempfile.TemporaryDirectory(prefix=".", dir=paths.cache_home()) as aside,
-            ):
-                tar = Path(aside) / "rootfs.tar"
-                base.rootfs(PACKAGES, tar, "builder image", progress)
-                progress.phase("builder image", "import")
-                client.api.import_image_from_file(str(tar), repository=CONTAINER, tag=tag)
+            with progress.job(_IMAGE_JOB):
+                if base.available():
+                    _import_rootfs(client, tag, progress)
+                else:
+                    _extend_public(client, tag, progress)
     return f"{CONTAINER}:{tag}"
+
+
+def _import_rootfs(client: docker.DockerClient, tag: str, progress: Progress) -> None:
+    with tempfile.TemporaryDirectory(prefix=".", dir=paths.cache_home()) as aside:
+        tar = Path(aside) / "rootfs.tar"
+        base.rootfs(PACKAGES, tar, _IMAGE_JOB, progress)
+        progress.phase(_IMAGE_JOB, "import")
+        client.api.import_image_from_file(str(tar), repository=CONTAINER, tag=tag)
+
+
+def _extend_public(client: docker.DockerClient, tag: str, progress: Progress) -> None:
+    """Add the packages to the public image and keep that; the engine's own builder may be missing."""
+    progress.phase(_IMAGE_JOB, f"install packages on {base.PUBLIC}")
+    install = f"apt-get update -q && apt-get install -yq --no-install-recommends {' '.join(PACKAGES)}"
+    try:
+        if not client.images.list(base.PUBLIC):
+            client.images.pull(base.PUBLIC)
+        container = client.containers.run(
+            base.PUBLIC, ["/bin/sh", "-c", install], network_mode="host", detach=True
+        )
+        try:
+            code = int(container.wait()["StatusCode"])
+            if code:
+                log = container.logs(tail=15).decode(errors="replace")
+                raise ToolchainError(f"builder: packages can't be added to {base.PUBLIC}:\n{log}")
+            container.commit(repository=CONTAINER, tag=tag)
+        finally:
+            container.remove(force=True)
+    except DockerException as error:
+        raise ToolchainError(
+            f"builder: this machine's apt sources name no mirror of Debian (set {debian.MIRROR_VARIABLE}), "
+            f"and {base.PUBLIC} can't be used: {error}"
+        ) from error
 
 
 def ensure(image: str, daemon: Tool, progress: Progress) -> None:

@@ -28,7 +28,7 @@ _ENGINE = "pulumi"
 _DAEMON = "buildkitd"
 _CONTROLLER = ("git",)
 _DEBIAN_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-_LOCAL_CONTROLLER = ("git", "ssh", "ssh-keygen", *base.COMMANDS)
+_LOCAL_CONTROLLER = ("git", "ssh", "ssh-keygen")
 
 
 class Toolchain:
@@ -96,7 +96,7 @@ def run(groups: Sequence[str], *, table: bool) -> int:
     rows: list[tuple[str, str, str]] = []
     installed: list[Installed] = []
     with progress.shown(), ThreadPoolExecutor(max_workers=JOBS) as pool:
-        debian.install(_LOCAL_CONTROLLER if local else _CONTROLLER, progress)
+        debian.install(_commands(local), progress)
         absent = toolchain.ensure(wanted)
         try:
             program: Future[list[Installed]] | None = None
@@ -105,9 +105,10 @@ def run(groups: Sequence[str], *, table: bool) -> int:
             jobs = {pin.name: pool.submit(toolchain.tool, pin.name) for pin in absent if pin.name != _ENGINE}
             if local:
                 rows.append(("docker engine", engine.ensure(progress), "running"))
-                layout = pool.submit(base.ensure, progress)
+                layout = pool.submit(base.ensure, progress) if base.available() else None
                 image = pool.submit(builder.ensure_image, progress)
-                layout.result()
+                if layout is not None:
+                    layout.result()
                 daemon = jobs[_DAEMON].result() if _DAEMON in jobs else toolchain.tool(_DAEMON)
                 builder.ensure(image.result(), daemon, progress)
             for job in jobs.values():
@@ -127,6 +128,13 @@ def run(groups: Sequence[str], *, table: bool) -> int:
     elif time.monotonic() - began > 1:
         print(f"toolchain ready ({time.monotonic() - began:.0f} s)")
     return 0
+
+
+def _commands(local: bool) -> tuple[str, ...]:
+    """Return the commands that the controller needs of the system."""
+    if not local:
+        return _CONTROLLER
+    return (*_LOCAL_CONTROLLER, *(base.COMMANDS if base.available() else ()))
 
 
 def _program(toolchain: Toolchain, progress: Progress) -> list[Installed]:

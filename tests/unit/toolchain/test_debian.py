@@ -123,3 +123,16 @@ def test_layout_is_content_addressed_and_repeatable(tmp_path: Path) -> None:
         hashlib.sha256((tmp_path / "one/blobs/sha256" / blob).read_bytes()).hexdigest() for blob in blobs
     ]
     assert digests == blobs
+
+
+def test_base_can_be_made_only_where_debians_packages_are_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(debian.MIRROR_VARIABLE, raising=False)
+    monkeypatch.setattr(debian, "sources", lambda: sources(apt(tmp_path, {"sources.list": ONE_LINE})))
+    monkeypatch.setattr(debian, "release", lambda: {"ID": "debian", "VERSION_CODENAME": "bookworm"})
+    assert base.available()
+    monkeypatch.setattr(debian, "release", lambda: {"ID": "ubuntu", "VERSION_CODENAME": "bookworm"})
+    assert not base.available()
+    monkeypatch.setenv(debian.MIRROR_VARIABLE, "http://near.example/debian")
+    assert base.available()
