@@ -1,0 +1,156 @@
+"""The chain of `make up` and `make down`: order, what stops it, what it repairs, what it leaves."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from docker.errors import NotFound
+
+from infra import down, paths, up
+from infra.toolchain import builder, state
+from infra.toolchain.errors import ToolchainError
+from infra.toolchain.state import Pending
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Commands that were run; `fail` names a word whose command fails."""
+    facts = SimpleNamespace(ran=[], fail=None, settled=[], exists=True)
+
+    def run(command: Sequence[str], **rest: object) -> subprocess.CompletedProcess[str]:
+        facts.ran.append(" ".join(command))
+        code = 1 if facts.fail is not None and facts.fail in command else 0
+        return subprocess.CompletedProcess(
+            command, code, stdout='{"agents": "https://a.example"}', stderr="no"
+        )
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(state, "exists", lambda stack: facts.exists)
+    monkeypatch.setattr(state, "ensure_stack", lambda stack: None)
+    monkeypatch.setattr(state, "clear_dead_locks", lambda stack: [])
+    monkeypatch.setattr(state, "end_orphans", list)
+    monkeypatch.setattr(state, "settle", lambda stack: facts.settled)
+    return facts
+
+
+def which(ran: list[str]) -> list[str]:
+    marks = ("secretstore", "pulumi up", "site.yml", "smoke.yml", "output urls", "destroy", "stack rm")
+    return [mark for command in ran for mark in marks if mark in command]
+
+
+def test_up_runs_its_steps_in_order_and_prints_urls(
+    steps: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert up.main() == 0
+    assert which(steps.ran) == ["secretstore", "pulumi up", "site.yml", "smoke.yml", "output urls"]
+    assert not any("--refresh" in command for command in steps.ran)
+    assert "https://a.example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fail", "last"),
+    [("prepare", "secretstore"), ("up", "pulumi up"), ("ansible/playbooks/site.yml", "site.yml")],
+)
+def test_up_stops_at_the_step_that_fails(
+    steps: SimpleNamespace, fail: str, last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps.fail = fail
+    assert up.main() == 1
+    assert which(steps.ran)[-1] == last
+    assert "ended with 1" in capsys.readouterr().err
+
+
+def test_up_refreshes_after_it_settled_something(steps: SimpleNamespace) -> None:
+    steps.settled = [Pending("deleting", "urn:x", "docker:index/network:Network", {})]
+    assert up.main() == 0
+    assert [command for command in steps.ran if "pulumi up" in command and "--refresh" in command]
+
+
+def test_up_touches_nothing_while_another_run_holds_the_stack(
+    steps: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(stack: str) -> list[object]:
+        raise ToolchainError("locked by ops")
+
+    monkeypatch.setattr(state, "clear_dead_locks", held)
+    assert up.main() == 1
+    assert which(steps.ran) == ["secretstore"]
+
+
+class Thing:
+    def __init__(self, room: list[Thing], name: str, stubborn: bool = False) -> None:
+        self.room, self.name, self.stubborn = room, name, stubborn
+
+    def remove(self, **options: object) -> None:
+        if not self.stubborn:
+            self.room.remove(self)
+
+
+class Room:
+    def __init__(self, *names: str, stubborn: bool = False) -> None:
+        self.things: list[Thing] = []
+        self.things += [Thing(self.things, name, stubborn) for name in names]
+
+    @property
+    def names(self) -> list[str]:
+        return [thing.name for thing in self.things]
+
+    def list(self, filters: dict[str, str], all: bool = False) -> list[Thing]:  # noqa: A002 - the SDK's name
+        return [thing for thing in self.things if filters["name"] in thing.name]
+
+    def get(self, name: str) -> Thing:
+        for thing in self.things:
+            if thing.name == name:
+                return thing
+        raise NotFound(name)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    facts = SimpleNamespace(
+        containers=Room("icupa-local-acme", builder.CONTAINER, "postgres", "old-icupa-local-x"),
+        networks=Room("icupa-local-internet", "bridge"),
+        volumes=Room("icupa-local-primary-docker", "data"),
+    )
+    monkeypatch.setattr("docker.from_env", lambda: facts)
+    return facts
+
+
+def test_down_leaves_nothing_of_the_project_and_everything_else(
+    steps: SimpleNamespace, engine: SimpleNamespace
+) -> None:
+    home: Path = paths.private(paths.stack_home("local") / "record")
+    builder.places().cache.mkdir(parents=True)
+    assert down.main() == 0
+    assert which(steps.ran) == ["destroy", "stack rm"]
+    assert engine.containers.names == ["postgres", "old-icupa-local-x"]
+    assert (engine.networks.names, engine.volumes.names) == (["bridge"], ["data"])
+    assert not home.exists()
+    assert builder.places().cache.is_dir()
+
+
+def test_down_goes_on_by_name_when_destroy_fails(steps: SimpleNamespace, engine: SimpleNamespace) -> None:
+    steps.fail = "destroy"
+    assert down.main() == 0
+    assert engine.containers.names == ["postgres", "old-icupa-local-x"]
+
+
+def test_down_without_a_stack_only_sweeps(steps: SimpleNamespace, engine: SimpleNamespace) -> None:
+    steps.exists = False
+    assert down.main() == 0
+    assert steps.ran == []
+    assert engine.networks.names == ["bridge"]
+
+
+def test_down_fails_when_something_stays(
+    steps: SimpleNamespace, engine: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.volumes = Room("icupa-local-primary-docker", stubborn=True)
+    home = paths.private(paths.stack_home("local"))
+    assert down.main() == 1
+    assert "still there: icupa-local-primary-docker" in capsys.readouterr().err
+    assert home.exists()
