@@ -237,9 +237,6 @@ AgeRecipient = Annotated[
     AfterValidator(_matching(r"age1[02-9ac-hj-np-z]{58}")),
     Accepts("an age public key: age1… of 62 characters"),
 ]
-Digest = Annotated[
-    StrictStr, AfterValidator(_matching(r"sha256:[0-9a-f]{64}")), Accepts("sha256: and 64 hexadecimal digits")
-]
 ZoneId = Annotated[
     StrictStr,
     AfterValidator(_matching(r"[0-9a-f]{32}")),
