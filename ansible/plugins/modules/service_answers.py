@@ -98,7 +98,8 @@ def problem(check: dict[str, Any], found: dict[str, list[str]]) -> str:
     ]
     if not said:
         return "does not run"
-    return "" if "" in said else said[0]
+    # One of several networks may not lead to the port: what answered says more than what did not.
+    return "" if "" in said else max(said, key=lambda text: text.startswith("answers"))
 
 
 def main() -> None:
