@@ -25,11 +25,7 @@ def make_hosts(
     if isinstance(config, DockerHosts):
         from infra.hosts.docker import DockerHostsArgs, DockerMachines  # noqa: PLC0415
 
-        return DockerMachines(
-            "hosts",
-            DockerHostsArgs(environment, config, build),
-            pulumi.ResourceOptions(depends_on=[world] if world else []),
-        ).hosts
+        return DockerMachines("hosts", DockerHostsArgs(environment, config, build, world)).hosts
     if isinstance(config, DigitalOceanHosts):
         from infra.hosts.digitalocean import Droplets, DropletsArgs  # noqa: PLC0415
 

@@ -25,11 +25,15 @@ _SSH_PORT = 22
 
 @dataclass(frozen=True)
 class DockerHostsArgs:
-    """`build` says how the machines' image is made; a new image replaces the machines."""
+    """`build` says how the machines' image is made; a new image replaces the machines.
+
+    Machines start after `world`, their image is built beside it.
+    """
 
     environment: str
     hosts: DockerHosts
     build: BuildSettings
+    world: pulumi.Resource | None = None
 
 
 class DockerMachines(pulumi.ComponentResource):
@@ -100,7 +104,11 @@ class DockerMachines(pulumi.ComponentResource):
                 docker.ContainerLabelArgs(label="dev.icupa.image", value=image.digest),
             ],
             # Its name and its addresses can't belong to two containers.
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                delete_before_replace=True,
+                depends_on=[args.world] if args.world else None,
+            ),
         )
         return Host(
             name=machine.name,
