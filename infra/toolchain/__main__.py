@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from infra import paths
 from infra.toolchain import environment, venv
 from infra.toolchain.errors import ToolchainError
+from infra.toolchain.groups import Group
 
-GROUPS = ("preview", "up", "unit", "lint", "sign")
+GROUPS = tuple(Group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +74,7 @@ def _in_environment(options: argparse.Namespace, *words: str) -> int:
     if options.command == "stack":
         state.ensure_stack(options.name)
         return 0
-    return ensure.run(options.groups or ["up"], table=options.command == "tools")
+    return ensure.run(options.groups or [Group.UP], table=options.command == "tools")
 
 
 def _replace(words: Sequence[str]) -> int:

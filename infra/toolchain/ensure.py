@@ -14,6 +14,7 @@ from pathlib import Path
 from infra import paths
 from infra.toolchain import base, build, builder, debian, engine, plugins, resolve, venv
 from infra.toolchain.errors import ToolchainError
+from infra.toolchain.groups import Group
 from infra.toolchain.pins import Pin, load_all
 from infra.toolchain.plugins import Installed
 from infra.toolchain.progress import Progress
@@ -23,7 +24,7 @@ from infra.toolchain.table import show
 # Compilers use every core already; a second job fills the time in which the first one downloads.
 JOBS = 2
 
-_PROGRAM_GROUPS = {"preview", "up"}
+_PROGRAM_GROUPS = {Group.PREVIEW, Group.UP}
 _ENGINE = "pulumi"
 _DAEMON = "buildkitd"
 _CONTROLLER = ("git",)
@@ -92,7 +93,7 @@ def run(groups: Sequence[str], *, table: bool) -> int:
     progress = Progress()
     toolchain = Toolchain(progress)
     wanted = set(groups)
-    local = "up" in wanted
+    local = Group.UP in wanted
     rows: list[tuple[str, str, str]] = []
     installed: list[Installed] = []
     with progress.shown(), ThreadPoolExecutor(max_workers=JOBS) as pool:

@@ -8,15 +8,14 @@ import platform
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from infra import paths
 from infra.toolchain.errors import ToolchainError
-
-Group = Literal["preview", "up", "unit", "lint", "sign"]
+from infra.toolchain.groups import Group
 
 # Part of every key: raise it when the way of building changes what comes out.
 RECIPE = 1

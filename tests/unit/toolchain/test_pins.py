@@ -39,6 +39,26 @@ def test_pin_is_complete(name: str) -> None:
         assert pin.pypi.hashes
 
 
+def test_the_version_told_is_the_version_built() -> None:
+    wrong = {}
+    checked = 0
+    for name, pin in PINS.items():
+        if pin.go is None or pin.go.package == ".":
+            continue
+        required = re.findall(
+            r"^(?:require )?\s*(\S+/\S+) v(\S+)", (pin.folder / "go.mod").read_text(), re.MULTILINE
+        )
+        providing = [
+            (path, version) for path, version in required if f"{pin.go.package}/".startswith(f"{path}/")
+        ]
+        _, built = max(providing, key=lambda entry: len(entry[0]))
+        checked += 1
+        if built != pin.version:
+            wrong[name] = f"tool.toml {pin.version}, go.mod {built}"
+    assert checked > 8
+    assert wrong == {}
+
+
 def test_every_go_module_is_built_by_the_oldest_go_that_fits() -> None:
     path = PINS["go"].path
     assert path is not None

@@ -173,7 +173,7 @@ def test_commands_before_the_environment_exists_need_the_standard_library_only()
 def test_an_unknown_group_is_refused_by_the_names_there_are() -> None:
     done = command("ensure", "everything")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "unknown group everything; accepted: preview, up, unit, lint, sign" in done.stderr
+    assert "unknown group everything; accepted: preview, up, unit, lint" in done.stderr
 
 
 def test_run_gives_the_exit_code_of_what_it_becomes() -> None:
