@@ -44,11 +44,7 @@ class Controller:
         self.home = home
         self.root = home / "opt"
         self.environment = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("ANSIBLE_", "ICUPA_"))
-            },
+            **{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(home),
             "PYTHONPATH": str(PLUGINS.parents[1]),
