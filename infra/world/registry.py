@@ -23,7 +23,8 @@ def configuration() -> str:
             },
             "http": {
                 "addr": f"0.0.0.0:{topology.REGISTRY.port}",
-                "host": f"https://{topology.REGISTRY.host}",
+                # Signers reach it by its address where its name does not resolve.
+                "relativeurls": True,
                 "tls": {"certificate": f"{SECRETS_PATH}/tls.crt", "key": f"{SECRETS_PATH}/tls.key"},
             },
             "auth": {"htpasswd": {"realm": topology.REGISTRY.host, "path": f"{SECRETS_PATH}/htpasswd"}},
