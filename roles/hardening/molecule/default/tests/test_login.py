@@ -111,7 +111,11 @@ def test_su_is_for_administrators(machine: Machine) -> None:
 def test_guessing_gets_an_address_banned(machine: Machine, outside: Outside) -> None:
     machine.shell("fail2ban-client unban --all")
     assert outside.reach(machine, 22) == "open"
-    guess = (*("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"), f"guess@{machine.address()}")
+    # A ban drops what is already connected, too.
+    guess = (
+        *("timeout", "5", "ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"),
+        f"guess@{machine.address()}",
+    )
 
     def banned() -> bool:
         if outside.reach(machine, 22) != "open":
