@@ -125,8 +125,11 @@ class InventoryModule(BaseInventoryPlugin):
         write_private(pinned, known_hosts(outputs.hosts))
         for name, value in common_variables(stack, outputs).items():
             self.inventory.set_variable("all", name, value)
+        names = {host.name for host in outputs.hosts}
         for host in outputs.hosts:
-            for group in (ALL_HOSTS, host.role, f"region_{host.region.replace('-', '_')}"):
+            groups = [ALL_HOSTS, host.role, f"region_{host.region.replace('-', '_')}"]
+            # A host may be called after its role: then the name alone already selects it.
+            for group in [name for name in groups if name not in names]:
                 self.inventory.add_group(group)
                 self.inventory.add_host(host.name, group=group)
             variables = connection(host, pinned) | {

@@ -57,7 +57,8 @@ def test_groups_hosts_and_pins_their_keys(tmp_path: Path, raw_outputs: dict[str,
     done = inventory(tmp_path, raw_outputs, "-e", "stack=test")
     found = listed(done)
     assert found["machines"]["hosts"] == ["primary", "standby"]
-    assert found["standby"]["hosts"] == ["standby"]
+    assert "standby" not in found, "the host has this name already"
+    assert done.stderr == ""
     assert found["region_fra1"]["hosts"] == ["standby"]
     assert "primary" in found["region_primary"]["hosts"]
     standby = found["_meta"]["hostvars"]["standby"]
@@ -74,6 +75,16 @@ def test_groups_hosts_and_pins_their_keys(tmp_path: Path, raw_outputs: dict[str,
     assert standby["icupa_region"] == "fra1"
     assert standby["icupa_runtime"]["active_slot"] == "blue"
     assert standby["icupa_runtime"]["images"]["blue"] == f"{IMAGE}@{DIGEST}"
+
+
+def test_groups_by_role_where_no_host_has_its_name(tmp_path: Path, raw_outputs: dict[str, Any]) -> None:
+    for host in raw_outputs["hosts"]:
+        name = f"agents-{host['region']}"
+        raw_outputs["projects"][name] = raw_outputs["projects"].pop(host["name"])
+        host["name"] = name
+    found = listed(inventory(tmp_path, raw_outputs, "-e", "stack=test"))
+    assert found["primary"]["hosts"] == ["agents-primary"]
+    assert found["standby"]["hosts"] == ["agents-fra1"]
 
 
 def test_runtime_comes_from_the_record_once_there_is_one(tmp_path: Path, raw_outputs: dict[str, Any]) -> None:
