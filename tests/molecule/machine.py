@@ -30,6 +30,13 @@ class Done:
     output: str
 
 
+def execute(container: Container, command: tuple[str, ...]) -> Done:
+    """Run a command in a container as root; one that the engine can't start has the engine's code."""
+    code, output = container.exec_run(list(command))
+    assert isinstance(output, bytes)
+    return Done(-1 if code is None else code, output.decode(errors="replace"))
+
+
 class Machine:
     """A machine by the name of its container."""
 
@@ -42,9 +49,8 @@ class Machine:
         return cls(host.backend.get_hostname())
 
     def run(self, *command: str) -> Done:
-        """Run a command as root; one that the engine cannot start now has a code of its own."""
-        code, output = self.container.exec_run(list(command))
-        return Done(code, output.decode(errors="replace"))
+        """Run a command as root."""
+        return execute(self.container, command)
 
     def shell(self, script: str) -> str:
         """Run a script as root and return its output.

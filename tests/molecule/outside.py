@@ -10,7 +10,7 @@ import docker
 from docker.errors import NotFound
 from docker.models.containers import Container
 
-from tests.molecule.machine import Done, Machine
+from tests.molecule.machine import Done, Machine, execute
 
 CONNECT = """
 import socket, sys
@@ -34,8 +34,7 @@ class Outside:
 
     def run(self, *command: str) -> Done:
         """Run a command."""
-        code, output = self.container.exec_run(list(command))
-        return Done(code, output.decode(errors="replace"))
+        return execute(self.container, command)
 
     def reach(self, machine: Machine, port: int) -> str:
         """`open`, `refused`, `silent` (dropped) or what the network says."""

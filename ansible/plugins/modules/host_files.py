@@ -47,10 +47,14 @@ options:
     type: dict
     default: {}
   absent:
-    description: Files to remove.
+    description: Files to remove, if they hold the mark.
     type: list
     elements: str
     default: []
+  mark:
+    description: Text that a file must hold to be removed, so that nobody else's file ever is.
+    type: str
+    default: ""
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -261,7 +265,8 @@ def run(params: dict[str, Any], check: bool, validator: Validator = validate) ->
         FilesError: a content was refused or an owner does not exist; nothing was changed.
     """
     changes = [change for change in wanted(params) if change.changes]
-    removed = [path for path in params["absent"] if Path(path).exists()]
+    removed = [path for path in params["absent"] if params["mark"] in (read(Path(path)) or "")]
+    removed = [path for path in removed if Path(path).is_file()]
     if not check:
         for change in changes:
             change.check(validator)
@@ -287,6 +292,7 @@ def main() -> None:
             "lines": {"type": "list", "elements": "dict", "default": []},
             "modes": {"type": "dict", "default": {}},
             "absent": {"type": "list", "elements": "str", "default": []},
+            "mark": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
