@@ -169,7 +169,8 @@ def _memberships(service: Service, slot: Slot | None) -> dict[str, Any]:
         memberships[Network.EDGE]["ipv4_address"] = service.edge_address
     if slot and not service.job and Network.TELEMETRY in service.networks:
         memberships[Network.TELEMETRY]["aliases"] = [service.name]
-    return {name: settings or None for name, settings in memberships.items()}
+    # Never null: Pulumi drops what is null from its outputs, and a service would lose the network.
+    return memberships
 
 
 def _networks(topology: Topology) -> dict[str, Any]:

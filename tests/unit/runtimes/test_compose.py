@@ -186,7 +186,7 @@ def test_slots_share_a_name_for_scraping_only(project: RenderedProject) -> None:
     for slot in ("blue", "green"):
         networks = project["compose"]["services"][f"agents-{slot}"]["networks"]
         assert networks["telemetry"] == {"aliases": ["agents"]}
-        assert networks["edge"] is None
+        assert networks["edge"] == {}
 
 
 def test_standby_differs_where_its_region_does() -> None:
@@ -272,3 +272,17 @@ def test_command_prints_a_project(capsys: pytest.CaptureFixture[str]) -> None:
 def test_command_names_the_hosts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--stack", "production", "--host", "x"]) == 1
     assert "accepted: primary, standby" in capsys.readouterr().err
+
+
+def nulls(value: Any, path: str = "") -> list[str]:
+    """Places where a value is null."""
+    if isinstance(value, dict):
+        return [found for key, item in value.items() for found in nulls(item, f"{path}.{key}")]
+    if isinstance(value, list):
+        return [found for number, item in enumerate(value) for found in nulls(item, f"{path}.{number}")]
+    return [path] if value is None else []
+
+
+def test_nothing_is_null_because_outputs_of_pulumi_lose_it(project: RenderedProject) -> None:
+    assert nulls(project) == []
+    assert set(project["compose"]["services"]["agents-blue"]["networks"]) == {"edge", "data", "telemetry"}
