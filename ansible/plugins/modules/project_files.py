@@ -273,9 +273,10 @@ def compose_definition(tree: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def validate(tree: Path, service: str, command: list[str], docker_config: str | None) -> None:
+def validate(
+    tree: Path, definition: dict[str, Any] | None, service: str, command: list[str], docker_config: str | None
+) -> None:
     """Run a command in the image of a service over the staged tree, without network; raises FilesError."""
-    definition = compose_definition(tree)["services"].get(service)
     if definition is None:
         raise FilesError(f"no service {service!r} to validate with")
     environment = {
@@ -326,8 +327,10 @@ def run_validators(
             target.write_bytes(contents[entry["path"]])
             os.chown(target, entry["uid"], entry["gid"])
             target.chmod(entry["mode"])
+        services = compose_definition(copy)["services"]
         for item in due:
-            validate(copy, item["service"], item["command"], docker_config)
+            name = item["service"]
+            validate(copy, services.get(name), name, item["command"], docker_config)
     finally:
         shutil.rmtree(copy)
 
