@@ -183,7 +183,13 @@ def _networks(topology: Topology) -> dict[str, Any]:
             settings["internal"] = True
         if network is Network.EDGE:
             settings["ipam"] = {
-                "config": [{"subnet": topology.edge_subnet, "gateway": topology.edge_gateway}]
+                "config": [
+                    {
+                        "subnet": topology.edge_subnet,
+                        "gateway": topology.edge_gateway,
+                        "ip_range": topology.edge_pool,
+                    }
+                ]
             }
         networks[str(network)] = settings
     return networks

@@ -192,6 +192,7 @@ class Topology:
     project_file: EnvironmentFile
     edge_subnet: str
     edge_gateway: str
+    edge_pool: str
     files: tuple[File, ...] = ()
     """Files in directories that services mount as a whole."""
 

@@ -43,6 +43,8 @@ USERS = {
 }
 
 EDGE_SUBNET = IPv4Network("172.31.250.0/24")
+EDGE_POOL = IPv4Network("172.31.250.128/25")
+"""Where the engine takes addresses from, so that nobody is given the fixed one."""
 EDGE_GATEWAY = IPv4Address("172.31.250.1")
 """The host, as its services see it."""
 TRAEFIK_ADDRESS = IPv4Address("172.31.250.2")

@@ -39,4 +39,5 @@ def topology(context: Context) -> Topology:
         files=traefik.dynamic_files(context),
         edge_subnet=str(names.EDGE_SUBNET),
         edge_gateway=str(names.EDGE_GATEWAY),
+        edge_pool=str(names.EDGE_POOL),
     )

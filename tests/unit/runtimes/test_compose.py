@@ -1,6 +1,7 @@
 """The Compose renderer: pure, its result is JSON, a service gets what its definition says and no more."""
 
-from __future__ import annotations
+from __future__ from ipaddress import IPv4Network
+import annotations
 
 import json
 from dataclasses import replace
@@ -174,9 +175,9 @@ def test_parents_come_before_children(project: RenderedProject) -> None:
 def test_networks_have_a_way_out_only_where_needed(project: RenderedProject) -> None:
     networks = project["compose"]["networks"]
     assert {name for name, item in networks.items() if item.get("internal")} == {"data", "telemetry"}
-    assert networks["edge"]["ipam"]["config"] == [
-        {"subnet": str(names.EDGE_SUBNET), "gateway": str(names.EDGE_GATEWAY)}
-    ]
+    (pool,) = networks["edge"]["ipam"]["config"]
+    assert (pool["subnet"], pool["gateway"]) == (str(names.EDGE_SUBNET), str(names.EDGE_GATEWAY))
+    assert names.TRAEFIK_ADDRESS not in IPv4Network(pool["ip_range"])
     edge = project["compose"]["services"]["traefik"]["networks"]["edge"]
     assert edge == {"ipv4_address": str(names.TRAEFIK_ADDRESS)}
     assert "default" not in networks
