@@ -1,10 +1,10 @@
 """The Compose renderer: pure, its result is JSON, a service gets what its definition says and no more."""
 
-from __future__ from ipaddress import IPv4Network
-import annotations
+from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
