@@ -147,8 +147,8 @@ class Smoke:
             ("readiness", self.readiness),
             ("identity", self.identity),
             ("browser login", self.browser_login),
-            ("tool call", self.tool_call),
             ("write read back", self.write),
+            ("tool call", self.tool_call),
             ("webhook verification", self.webhook_verification),
             ("webhook bad signature", self.webhook_bad_signature),
             ("webhook signed", self.webhook_signed),
@@ -247,7 +247,7 @@ class Smoke:
         return f"logged in as {document['email']}"
 
     def tool_call(self) -> str:
-        """A tool finds a customer."""
+        """A tool finds the customer whom the write made known."""
         found = want_status(self.program.post("/api/tools/lookup_customer", json={"msisdn": CUSTOMER}), 200)
         return f"customer {found.json()['id']}"
 

@@ -56,7 +56,8 @@ def service(**changes: Any) -> Service:
 
 
 def alone(*services: Service, variables: dict[str, str] | None = None) -> Topology:
-    return Topology(services, EnvironmentFile(".env", variables or {}), "172.31.250.0/24", "172.31.250.1")
+    edge = (names.EDGE_SUBNET, names.EDGE_GATEWAY, names.EDGE_POOL)
+    return Topology(services, EnvironmentFile(".env", variables or {}), *map(str, edge))
 
 
 def rendered(**changes: Any) -> dict[str, Any]:
