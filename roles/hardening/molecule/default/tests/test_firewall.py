@@ -20,14 +20,20 @@ def engine() -> None:
     machine.container_run("denied", "--init", "--publish 8081:80", "--publish 5432:80", command=SERVE)
 
 
+def opens(machine: Machine, outside: Outside, port: int) -> None:
+    eventually(lambda: outside.reach(machine, port) == "open", f"{port} is open")
+
+
+def listens(machine: Machine, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/"
+    eventually(lambda: machine.run("curl", "-sf", url).code == 0, f"the host itself reaches {port}")
+
+
 def assert_reachable_as_wanted(machine: Machine, outside: Outside) -> None:
     for port in (22, 80, 443):
-        eventually(lambda port=port: outside.reach(machine, port) == "open", f"{port} is open")
+        opens(machine, outside, port)
     for port in (8081, 5432):
-        eventually(
-            lambda port=port: machine.run("curl", "-sf", f"http://127.0.0.1:{port}/").code == 0,
-            f"the host itself reaches {port}",
-        )
+        listens(machine, port)
         assert outside.reach(machine, port) == "silent"
 
 
