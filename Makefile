@@ -20,7 +20,7 @@ down: ## take it down: containers, networks, volumes and local state, its record
 	@$(toolchain) ensure up
 	@$(run) python -m infra.down
 
-test: lint unit system ## everything below that needs no account
+test: lint unit system roles ## everything below that needs no account
 
 unit: ## unit tests and previews of every stack
 	@$(toolchain) ensure unit preview

@@ -81,7 +81,7 @@ class DockerMachines(pulumi.ComponentResource):
             capabilities=docker.ContainerCapabilitiesArgs(
                 adds=["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"]
             ),
-            security_opts=["seccomp=unconfined"],
+            security_opts=["seccomp=unconfined", "apparmor=unconfined"],
             cgroupns_mode="private",
             cpus=f"{machine.cpus}.0",
             memory=machine.memory_gb * _MIB_A_GB,

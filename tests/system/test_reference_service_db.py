@@ -45,8 +45,9 @@ def _docker(*command: str, data: bytes | None = None) -> str:
 def _load_stack_image() -> None:
     """Copy the stack's image of PostgreSQL from its primary machine's engine to this machine's, as IMAGE."""
     service = "label=com.docker.compose.service=postgres"
-    found = _docker("exec", MACHINE, "docker", "ps", "--filter", service, "--format", "{{.Image}}")
-    _docker("exec", MACHINE, "docker", "tag", found, IMAGE)
+    container = _docker("exec", MACHINE, "docker", "ps", "--quiet", "--filter", service)
+    identifier = _docker("exec", MACHINE, "docker", "inspect", "--format", "{{.Image}}", container)
+    _docker("exec", MACHINE, "docker", "tag", identifier, IMAGE)
     save = ["docker", "exec", MACHINE, "docker", "save", IMAGE]
     saved = subprocess.run(save, capture_output=True, check=True)
     _docker("exec", MACHINE, "docker", "rmi", IMAGE)

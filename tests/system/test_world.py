@@ -202,9 +202,9 @@ def pushed(client: httpx.Client, login_: tuple[str, str], content: bytes) -> str
     """Push a blob and return its URL."""
     base = f"https://{topology.REGISTRY.host}/v2/test/world"
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    begun = client.post(f"{base}/blobs/uploads/", auth=login_)
-    place = httpx.URL(begun.raise_for_status().headers["location"]).copy_merge_params({"digest": digest})
-    client.put(place, content=content, auth=login_).raise_for_status()
+    begun = client.post(f"{base}/blobs/uploads/", auth=login_).raise_for_status()
+    place = begun.url.join(begun.headers["location"])
+    client.put(place.copy_merge_params({"digest": digest}), content=content, auth=login_).raise_for_status()
     return f"{base}/blobs/{digest}"
 
 
