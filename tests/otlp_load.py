@@ -1,10 +1,10 @@
 """Sends spans at a constant rate and says which were accepted: standard library only, run beside the service.
 
-Its argument is JSON: `{"run": …, "rate": spans/s, "batch": n, "seconds": s, "grace": s, "url": …}`. An export that
-is not answered with 200 is tried again with the same spans, as the service's SDK does, for `grace` seconds beyond
-the load. `run` is 8 hexadecimal digits; span n (from 1) has the id `run` followed by n in 8 digits.
-On standard output, a line of JSON for every attempt: `{"at": s, "first": n, "spans": n, "answer": why}`;
-"200" means that every span was accepted.
+Its argument is JSON: `{"run": …, "rate": spans/s, "batch": n, "seconds": s, "grace": s, "url": …}`.
+An export that is not answered with 200 is tried again with the same spans, as the service's SDK does, for
+`grace` seconds beyond the load. `run` is 8 hexadecimal digits; span n (from 1) has the id `run` followed by n
+in 8 digits. On standard output, a line of JSON for every attempt:
+`{"at": s, "first": n, "spans": n, "answer": why}`; "200" means that every span was accepted.
 """
 
 from __future__ import annotations
