@@ -1,8 +1,9 @@
 """The trace backend down under load, the collector killed meanwhile (issue 3, acceptance 3; VM-7).
 
-Spans are sent at a constant rate from beside the service to its collector. What the collector answered with 200
-is accepted, and must be in the sink once the backend is back. An export that was not answered with 200 is sent
-again, as the service's SDK does: duplicates come from exports that were taken but whose answer was lost, too.
+Spans are sent at a constant rate from beside the service to its collector. What the collector answered with
+200 is accepted, and must be in the sink once the backend is back. An export that was not answered with 200 is
+sent again, as the service's SDK does: duplicates come from exports that were taken but whose answer was lost,
+too.
 """
 
 from __future__ import annotations
