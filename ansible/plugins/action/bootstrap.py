@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
 from ansible.plugins.action import ActionBase
-
-sys.path.append(str(Path(__file__).resolve().parents[3]))
-
 from infra.record import open_record
 from infra.site.bootstrap import BootstrapError, bootstrap_public_record, bootstrap_record
 from infra.site.outputs import StackOutputs

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-
-sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 from infra.site import edge
 from infra.site.project import ProjectError

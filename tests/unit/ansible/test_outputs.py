@@ -29,6 +29,7 @@ def inventory(
     variables = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        "PYTHONPATH": str(ANSIBLE.parent),
         "ICUPA_OUTPUTS_FILE": str(file),
         **environment,
     }
