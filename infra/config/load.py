@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 from infra import paths
 from infra.config import rules
 from infra.config.model import Stack, StandbyVariables
-from infra.config.types import REFERENCE, Accepts
+from infra.config.types import Accepts
+from infra.secretstore.references import REFERENCE
 
 NAMESPACE = "icupa"
 STACK_DIRECTORY = paths.REPOSITORY / "stacks"

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StrictBool, StrictStr
 
 from infra.secretstore.catalogue import CATALOGUE
+from infra.secretstore.references import REFERENCE
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,6 @@ class Accepts:
     secret: bool = False
 
 
-REFERENCE = re.compile(r"\$\{secret:([a-z0-9-]+)\}")
 MOUNTED_FILE = re.compile(r"\$\{file:([a-z0-9-]+)/([a-z0-9._-]+)\}")
 """A public file that the preparation of a local stack makes, `files/<consumer>/<name>`."""
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"

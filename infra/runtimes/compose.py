@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from infra.config.types import REFERENCE
+from infra.secretstore.references import REFERENCE
+from infra.services.agents import image_variable
 from infra.services.model import (
     CommandProbe,
     Condition,
@@ -112,7 +113,7 @@ def _service(
     service: Service, slot: Slot | None, topology: Topology, images: Mapping[str, Any]
 ) -> dict[str, Any]:
     rendered: dict[str, Any] = {
-        "image": f"${{AGENTS_IMAGE_{slot.upper()}}}" if slot else images[service.image],
+        "image": f"${{{image_variable(slot)}}}" if slot else images[service.image],
         "user": f"{service.uid}:{service.uid}",
         "read_only": True,
         "cap_drop": ["ALL"],

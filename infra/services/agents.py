@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infra.secretstore.references import reference
 from infra.services import names
 from infra.services.context import Context
 from infra.services.model import (
@@ -67,9 +68,9 @@ def environment(context: Context) -> EnvironmentFile:
         "DATABASE_PORT": str(names.POSTGRES_PORT),
         "DATABASE_NAME": names.DATABASE,
         "DATABASE_USER": names.DATABASE_APP,
-        "DATABASE_PASSWORD": names.secret(_APP_PASSWORD),
-        "REDIS_URL": f"redis://:{names.secret('redis-password')}@{names.REDIS}:{names.REDIS_PORT}/0",
-        "METRICS_TOKEN": names.secret("metrics-token"),
+        "DATABASE_PASSWORD": reference(_APP_PASSWORD),
+        "REDIS_URL": f"redis://:{reference('redis-password')}@{names.REDIS}:{names.REDIS_PORT}/0",
+        "METRICS_TOKEN": reference("metrics-token"),
         "SWITCHES_FILE": f"{_SWITCHES_PATH}/switches.env",
         "DRAIN_GRACE_SECONDS": str(DRAIN_GRACE_SECONDS),
         "DRAIN_SECONDS": str(DRAIN_SECONDS),
@@ -131,7 +132,7 @@ def migrations(context: Context) -> Service:
             File(
                 f"secrets/migrate/{_OWNER_PASSWORD}",
                 f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
-                names.secret(_OWNER_PASSWORD),
+                reference(_OWNER_PASSWORD),
                 secret=True,
             ),
         ),

@@ -52,8 +52,3 @@ TRAEFIK_ADDRESS = IPv4Address("172.31.250.2")
 
 TRUST_PATH = "/etc/icupa/trust.pem"
 SECRETS_PATH = "/run/secrets"
-
-
-def secret(name: str) -> str:
-    """Reference to a secret, resolved when a file is written on a host."""
-    return f"${{secret:{name}}}"

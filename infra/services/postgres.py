@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infra.secretstore.references import reference
 from infra.services import names
 from infra.services.context import Context
 from infra.services.model import (
@@ -19,7 +20,7 @@ from infra.services.model import (
 
 
 def _password(name: str) -> File:
-    return File(f"secrets/postgres/{name}", f"{names.SECRETS_PATH}/{name}", names.secret(name), secret=True)
+    return File(f"secrets/postgres/{name}", f"{names.SECRETS_PATH}/{name}", reference(name), secret=True)
 
 
 def service(context: Context) -> Service:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from infra.secretstore.references import reference
 from infra.services import names
 from infra.services.context import Context
 from infra.services.model import (
@@ -44,7 +45,7 @@ def service(context: Context) -> Service:
             File(
                 f"secrets/prometheus/{_TOKEN}",
                 f"{names.SECRETS_PATH}/{_TOKEN}",
-                names.secret(_TOKEN),
+                reference(_TOKEN),
                 secret=True,
             ),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infra.secretstore.references import reference
 from infra.services import names
 from infra.services.context import Context
 from infra.services.model import (
@@ -31,7 +32,7 @@ def service(context: Context) -> Service:
         image=names.REDIS,
         uid=names.USERS[names.REDIS],
         networks=(Network.DATA,),
-        files=(File(f"secrets/redis/{_PASSWORD}", password, names.secret(_PASSWORD), secret=True),),
+        files=(File(f"secrets/redis/{_PASSWORD}", password, reference(_PASSWORD), secret=True),),
         volumes=(Volume("redis", "/var/lib/redis"),),
         ports=(Port("redis", names.REDIS_PORT),),
         health=Health(startup=Probe(ping, 1, 3, 30), readiness=Probe(ping, 10, 3, 3)),
