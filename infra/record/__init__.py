@@ -15,9 +15,10 @@ from infra.record.errors import (
 )
 from infra.record.lease import Lease
 from infra.record.log import Problem, Verification
-from infra.record.model import Event, HostState, Maintenance, Release, Result, Slot, State, Switch
+from infra.record.model import Event, HostState, Maintenance, Release, Result, State, Switch
 from infra.record.record import Record, open_record
 from infra.record.store import Store, Stored
+from infra.services.model import Slot
 
 __all__ = [
     "ConfigError",

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from infra.services.model import Slot
+
 NO_HASH = "0" * 64
 """`previous` of the first event."""
 
@@ -40,18 +42,6 @@ def canonical(document: Any) -> bytes:
     """The one encoding of a JSON document that hashes are made of."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
-
-
-class Slot(StrEnum):
-    """Where a release runs on a host; one of them serves."""
-
-    BLUE = "blue"
-    GREEN = "green"
-
-    @property
-    def other(self) -> Slot:
-        """The slot that does not serve while this one does."""
-        return Slot.GREEN if self is Slot.BLUE else Slot.BLUE
 
 
 class Switch(StrEnum):
@@ -101,6 +91,11 @@ class HostState(Model):
 
     active_slot: Slot = Slot.BLUE
     slots: dict[Slot, Digest | None]
+
+    @classmethod
+    def first(cls, release: Release) -> Self:
+        """What runs on a host that nothing was deployed to yet: the release, in the first slot."""
+        return cls(slots={Slot.BLUE: release.digest, Slot.GREEN: None})
 
     @model_validator(mode="after")
     def _active_has_image(self) -> Self:

@@ -17,7 +17,7 @@ from infra.record.config import RecordConfig, open_store
 from infra.record.errors import LeaseHeldError, LeaseLostError, RecordError
 from infra.record.lease import DEFAULT_TTL, SHORTEST_TTL, Lease
 from infra.record.log import Draft, Log, Verification
-from infra.record.model import Event, Holder, HostState, Lock, Release, Result, Slot, State, Switch, now
+from infra.record.model import Event, Holder, HostState, Lock, Release, Result, State, Switch, now
 from infra.record.store import Store
 
 _POLL = 0.5
@@ -102,7 +102,7 @@ class Record:
         try:
             first = State(
                 release=release,
-                hosts={name: _fresh(release) for name in names},
+                hosts={name: HostState.first(release) for name in names},
                 switches={Switch(name): value for name, value in switches.items()},
                 active_region=active_region,
                 active_host=active_host or names[0],
@@ -116,7 +116,7 @@ class Record:
 
         def adopt(state: State) -> Draft:
             absent = [name for name in names if name not in state.hosts]
-            added = {name: _fresh(state.release) for name in absent}
+            added = {name: HostState.first(state.release) for name in absent}
             changed = state.changed(hosts={**state.hosts, **added}) if absent else None
             return Draft("bootstrap.hosts", state=changed, who=who, details={"hosts": absent})
 
@@ -243,10 +243,6 @@ class Record:
             raise LeaseHeldError(f"{said}; it is over: take it by naming its owner (take_from={other.who!r})")
         ends = leases.ends_at(self._log, lock)
         raise LeaseHeldError(f"{said}; it is renewed and lasts until {ends:%H:%M:%S} UTC at least")
-
-
-def _fresh(release: Release) -> HostState:
-    return HostState(active_slot=Slot.BLUE, slots={Slot.BLUE: release.digest, Slot.GREEN: None})
 
 
 def _reason(error: ValueError) -> str:

@@ -30,6 +30,11 @@ class Slot(StrEnum):
     BLUE = "blue"
     GREEN = "green"
 
+    @property
+    def other(self) -> Slot:
+        """The slot that does not serve while this one does."""
+        return Slot.GREEN if self is Slot.BLUE else Slot.BLUE
+
 
 class Condition(StrEnum):
     """What must be so of another service before this one starts."""

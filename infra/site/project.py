@@ -17,14 +17,15 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from infra.runtimes.compose import PROFILES_VARIABLE
 from infra.secretstore.references import find
-from infra.services.agents import SWITCHES_DIRECTORY, SWITCHES_FILE
+from infra.services.agents import SWITCHES_DIRECTORY, SWITCHES_FILE, image_variable
+from infra.services.topology import PROJECT_FILE
 from infra.site import envfile
 from infra.site.runtime import HostRuntime
 from infra.site.secrets import Resolve
 
 COMPOSE_FILE = "compose.yaml"
-PROFILES_VARIABLE = "COMPOSE_PROFILES"
 CONFIGURATION_LABEL = "dev.icupa.configuration"
 _HASH_LENGTH = 16
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}")
@@ -153,8 +154,7 @@ def _environment(project: RenderedProject, file: str, runtime: HostRuntime) -> d
     variables = dict(project.env_files[file])
     known = {
         PROFILES_VARIABLE: runtime.active_slot,
-        "AGENTS_IMAGE_BLUE": runtime.images["blue"],
-        "AGENTS_IMAGE_GREEN": runtime.images["green"],
+        **{image_variable(slot): image for slot, image in runtime.images.items()},
         **runtime.switches,
     }
     for name in project.runtime.get(file, []):
@@ -239,7 +239,7 @@ def host_project(raw: Mapping[str, Any], runtime: HostRuntime, owner: Owner, res
         # A switch that was flipped is in effect already, by the file of switches: nothing needs a restart.
         lasting = {key: resolve(value) for key, value in variables.items() if key not in runtime.switches}
         read[name] = envfile.render(lasting)
-    interpolation = {key: resolve(value) for key, value in environments.get(".env", {}).items()}
+    interpolation = {key: resolve(value) for key, value in environments.get(PROJECT_FILE, {}).items()}
 
     services: dict[str, dict[str, Any]] = project.compose["services"]
     labelled: dict[str, dict[str, Any]] = {}

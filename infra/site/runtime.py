@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,8 +32,8 @@ class HostRuntime(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    active_slot: Literal["blue", "green"]
-    images: dict[Literal["blue", "green"], str]
+    active_slot: Slot
+    images: dict[Slot, str]
     switches: dict[str, str]
 
     @classmethod
@@ -71,17 +71,13 @@ def first_state(outputs: StackOutputs) -> State:
         release = first_release(outputs)
         return State(
             release=release,
-            hosts={host.name: _first_slot(release) for host in outputs.hosts},
+            hosts={host.name: HostState.first(release) for host in outputs.hosts},
             switches={Switch(name): value for name, value in first_switches(outputs).items()},
             active_region=active.region,
             active_host=active.name,
         )
     except (ValueError, KeyError) as error:
         raise RuntimeStateError(f"outputs make no first state of the record: {error}") from error
-
-
-def _first_slot(release: Release) -> HostState:
-    return HostState(slots={Slot.BLUE: release.digest, Slot.GREEN: None})
 
 
 def read_runtimes(outputs: StackOutputs) -> dict[str, HostRuntime]:
@@ -92,6 +88,8 @@ def read_runtimes(outputs: StackOutputs) -> dict[str, HostRuntime]:
         state = first_state(outputs)
     except RecordError as error:
         raise RuntimeStateError(f"the record of {outputs.environment} can't be read: {error}") from error
-    absent = {host.name: _first_slot(state.release) for host in outputs.hosts if host.name not in state.hosts}
+    absent = {
+        host.name: HostState.first(state.release) for host in outputs.hosts if host.name not in state.hosts
+    }
     known = state.changed(hosts={**state.hosts, **absent})
     return {host.name: HostRuntime.parse(known.runtime(host.name)) for host in outputs.hosts}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleParserError
 
 from ansible.plugins.inventory import BaseInventoryPlugin
-
-sys.path.append(str(Path(__file__).resolve().parents[3]))
-
 from infra.paths import stack_home
 from infra.site.outputs import HostOutput, StackError, StackOutputs, read_outputs
 from infra.site.runtime import RuntimeStateError, read_runtimes
@@ -136,7 +132,7 @@ class InventoryModule(BaseInventoryPlugin):
                 "icupa_region": host.region,
                 "icupa_role": host.role,
                 "icupa_project": outputs.project(host.name),
-                "icupa_runtime": runtimes[host.name].model_dump(),
+                "icupa_runtime": runtimes[host.name].model_dump(mode="json"),
             }
             for name, value in variables.items():
                 self.inventory.set_variable(host.name, name, value)

@@ -50,7 +50,7 @@ def test_a_new_host_joins_and_nothing_else_moves(record: Record, raw_outputs: di
     assert bootstrap_record(record, both, check=False) == ["standby"]
     runtimes = read_runtimes(both)
     assert runtimes["primary"].active_slot == "green"
-    assert runtimes["primary"].images["green"] == f"{IMAGE}@{OTHER_DIGEST}"
+    assert runtimes["primary"].images[Slot.GREEN] == f"{IMAGE}@{OTHER_DIGEST}"
     assert runtimes["standby"].active_slot == "blue"
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from infra.secretstore import references
+from infra.services.model import Slot
 from infra.site.project import (
     CONFIGURATION_LABEL,
     HostProject,
@@ -62,14 +63,14 @@ def test_no_reference_is_left_and_none_reaches_the_compose_file(
 
 def test_takes_runtime_state_from_the_record(project: dict[str, Any], runtime: HostRuntime) -> None:
     switches = {**runtime.switches, "FEATURE_AGENT_CHAT": "false"}
-    found = made(project, runtime.model_copy(update={"active_slot": "green", "switches": switches}))
+    found = made(project, runtime.model_copy(update={"active_slot": Slot.GREEN, "switches": switches}))
     assert "COMPOSE_PROFILES=green\n" in content(found, ".env")
-    assert f"AGENTS_IMAGE_GREEN={runtime.images['green']}\n" in content(found, ".env")
+    assert f"AGENTS_IMAGE_GREEN={runtime.images[Slot.GREEN]}\n" in content(found, ".env")
     assert "FEATURE_AGENT_CHAT=false\n" in content(found, "agents-service.env")
     assert {"agents-green", "migrate-green"} <= set(found.services)
     assert found.idle == ["agents-blue", "migrate-blue"]
-    assert runtime.images["green"] in found.images
-    assert runtime.images["blue"] not in found.images
+    assert runtime.images[Slot.GREEN] in found.images
+    assert runtime.images[Slot.BLUE] not in found.images
 
 
 def test_migrations_are_a_job(project: dict[str, Any], runtime: HostRuntime) -> None:
@@ -98,7 +99,7 @@ def test_a_changed_secret_makes_its_readers_outdated_and_nobody_else(
 def test_a_changed_image_of_the_idle_slot_makes_nothing_outdated(
     project: dict[str, Any], runtime: HostRuntime
 ) -> None:
-    images = {**runtime.images, "green": f"other@sha256:{'3' * 64}"}
+    images = {**runtime.images, Slot.GREEN: f"other@sha256:{'3' * 64}"}
     changed = runtime.model_copy(update={"images": images})
     assert outdated(made(project, runtime), made(project, changed)) == set()
 
