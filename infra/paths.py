@@ -31,6 +31,11 @@ def pulumi_backend() -> Path:
     return state_home() / "pulumi"
 
 
+def is_local(stack: str) -> bool:
+    """Whether a stack keeps all it has on this machine: `local`, `local-k8s`."""
+    return stack.startswith("local")
+
+
 def stack_home(stack: str) -> Path:
     """Directory of one local stack's record, age identity and mounted files."""
     return state_home() / stack

@@ -15,6 +15,7 @@ from infra.images import BuildSettings, ImageSource, pinned, pushed_image
 from infra.registry.attestation import ImageAttestation, ImageAttestationArgs
 from infra.services import names
 from infra.toolchain.base import layout
+from infra.toolchain.environment import BUILDER
 from infra.toolchain.errors import ToolchainError
 
 RELEASE_PATH = "reference/agents_service"
@@ -28,10 +29,6 @@ SERVICES = (
     ImageSource(names.REDIS, "images/redis"),
     ImageSource(names.PROMETHEUS, "images/prometheus"),
 )
-
-
-BUILDER = "icupa"
-"""Buildx builder that the toolchain sets up for `local`; elsewhere Docker's default one builds."""
 
 
 class ReleaseError(Exception):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
+from infra.paths import is_local
 from infra.record import RecordError
 from infra.record.stack import stack_record
 from infra.secretstore import SecretStoreError, open_store, sops
@@ -108,7 +109,7 @@ def _list(options: argparse.Namespace, console: Console) -> None:
             "consumers": list(secret.consumers),
         }
         for secret in CATALOGUE.values()
-        if not secret.local or options.stack.startswith("local")
+        if not secret.local or is_local(options.stack)
     ]
     if options.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")

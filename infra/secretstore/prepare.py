@@ -65,7 +65,7 @@ def prepare(stack: str) -> Prepared:
         SecretConfigError: the stack is not a local one.
         IdentityError: there are encrypted secrets, but the identity that opens them is gone.
     """
-    if not stack.startswith("local"):
+    if not paths.is_local(stack):
         raise SecretConfigError(
             f"stack {stack} is not local: its secrets are put in by operators, one by one:"
             f" python -m infra.secretstore set NAME --stack {stack} < FILE"

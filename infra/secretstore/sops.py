@@ -77,7 +77,7 @@ def identity_sources(stack: str) -> list[tuple[str, Identity | None]]:
         _file_source(default),
     ]
     # A local stack has an identity of its own, whatever the operator uses elsewhere.
-    return [_file_source(local_identity(stack)), *sources] if stack.startswith("local") else sources
+    return [_file_source(local_identity(stack)), *sources] if paths.is_local(stack) else sources
 
 
 def _file_source(path: Path) -> tuple[str, Identity | None]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import yaml
 
+from infra.paths import is_local
 from infra.record import ConflictError, NotFoundError, Store, Stored
 from infra.secretstore import references, sops
 from infra.secretstore.catalogue import CATALOGUE
@@ -280,7 +281,7 @@ class SopsStore:
         return MissingSecretError("\n".join(lines))
 
     def _how_to_prepare(self) -> str:
-        if self._stack.startswith("local"):
+        if is_local(self._stack):
             return f" (python -m infra.secretstore prepare --stack {self._stack} generates all)"
         return ""
 

@@ -27,7 +27,6 @@ from infra.toolchain.progress import Progress
 from infra.toolchain.resolve import Tool
 from infra.world.topology import REGISTRY
 
-NAME = "icupa"
 CONTAINER = "icupa-buildkit"
 PACKAGES = (*base.PACKAGES, "runc")
 
@@ -149,18 +148,18 @@ def ensure(image: str, daemon: Tool, progress: Progress) -> None:
 def register(where: Places) -> None:
     """Write the builder into the project's own Buildx configuration."""
     node: dict[str, object] = {
-        "Name": f"{NAME}0",
+        "Name": f"{environment.BUILDER}0",
         "Endpoint": f"unix://{where.socket}",
         "Platforms": None,
         "DriverOpts": {},
         "Flags": None,
         "Files": None,
     }
-    instance = {"Name": NAME, "Driver": "remote", "Nodes": [node], "Dynamic": False}
-    file = where.buildx / "instances" / NAME
+    instance = {"Name": environment.BUILDER, "Driver": "remote", "Nodes": [node], "Dynamic": False}
+    file = where.buildx / "instances" / environment.BUILDER
     content = json.dumps(instance)
     if not file.is_file() or file.read_text() != content:
-        aside = file.with_name(f".{NAME}")
+        aside = file.with_name(f".{environment.BUILDER}")
         aside.write_text(content)
         aside.replace(file)
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from infra import paths
 
 LOCAL = "local"
+BUILDER = "icupa"
+"""Buildx builder that the toolchain sets up for `local`; elsewhere Docker's default one builds."""
 
 
 def variables(inherited: Mapping[str, str]) -> dict[str, str]:
