@@ -7,12 +7,13 @@ from typing import Any
 
 import pulumi
 import pytest
-from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
 
 from infra.config.load import load_file
-from infra.config.model import Role
+from infra.config.model import Role, Stack
 from infra.dns.records import Records, RecordsArgs
 from infra.hosts.model import Host
+from tests.unit.mocked import run_program
 
 # The SDK warns of its own deprecated resources when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -37,19 +38,23 @@ class Zone(Mocks):
         raise AssertionError(args.token)
 
 
+def hosts(stack: Stack) -> list[Host]:
+    addresses: list[pulumi.Input[str]] = [pulumi.Output.from_input("203.0.113.1"), "203.0.113.2"]
+    made = [
+        Host(machine.name, machine.region, machine.role, address, "ops", 22, "")
+        for machine, address in zip(stack.hosts.machines, addresses, strict=True)
+    ]
+    assert made[0].role is Role.PRIMARY
+    return made
+
+
 @pytest.fixture
 def records() -> Callable[[str], Zone]:
     def made(name: str) -> Zone:
         zone, stack = Zone(), load_file(name)
-        set_mocks(zone, project="icupa", stack=name, preview=False)
-        addresses: list[pulumi.Input[str]] = [pulumi.Output.from_input("203.0.113.1"), "203.0.113.2"]
-        hosts = [
-            Host(machine.name, machine.region, machine.role, address, "ops", 22, "")
-            for machine, address in zip(stack.hosts.machines, addresses, strict=True)
-        ]
-        assert hosts[0].role is Role.PRIMARY
-        awaited: Callable[[Callable[[], object]], Callable[[], object]] = pulumi.runtime.test
-        awaited(lambda: Records("dns", RecordsArgs(stack, hosts)).urn)()
+        run_program(
+            zone, lambda: Records("dns", RecordsArgs(stack, hosts(stack))).urn, stack=name, preview=False
+        )
         return zone
 
     return made

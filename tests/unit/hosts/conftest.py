@@ -12,7 +12,9 @@ from typing import Any
 
 import pulumi
 import pytest
-from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
+
+from tests.unit.mocked import run_program
 
 
 @dataclass
@@ -40,13 +42,16 @@ def run() -> Callable[..., Registered]:
 
     def runner(program: Program, *, preview: bool = True, stack: str = "local") -> Registered:
         registered = Registered()
-        set_mocks(registered, project="icupa", stack=stack, preview=preview)
 
         def keep(value: Any) -> None:
             registered.result = value
 
-        awaited: Callable[[Program], Program] = pulumi.runtime.test
-        awaited(lambda: pulumi.Output.from_input(program()).apply(keep))()
+        run_program(
+            registered,
+            lambda: pulumi.Output.from_input(program()).apply(keep),
+            stack=stack,
+            preview=preview,
+        )
         return registered
 
     return runner

@@ -74,7 +74,7 @@ def test_machine_in_a_container_is_what_systemd_and_docker_need(run: Run, prepar
         assert container["name"] == machine.container
         assert container["capabilities"] == {"adds": ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"]}
         assert "privileged" not in container
-        assert container["securityOpts"] == ["seccomp=unconfined"]
+        assert container["securityOpts"] == ["seccomp=unconfined", "apparmor=unconfined"]
         assert container["cgroupnsMode"] == "private"
         assert container["stopSignal"] == "SIGRTMIN+3"
         assert container["restart"] == "unless-stopped"

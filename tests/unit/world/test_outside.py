@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pulumi
 import pytest
-from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
 
 from infra import paths
 from infra.images import BuildSettings
 from infra.secretstore.mounts import MOUNTS
 from infra.world import topology
 from infra.world.outside import OutsideWorld, containers
+from tests.unit.mocked import run_program
 
 CONTAINER = "docker:index/container:Container"
 NETWORK = "docker:index/network:Network"
@@ -40,10 +39,7 @@ class Registered(Mocks):
 @pytest.fixture
 def resources() -> dict[str, dict[str, dict[str, Any]]]:
     registered = Registered()
-    set_mocks(registered, project="icupa", stack="local", preview=False)
-
-    awaited: Callable[[Callable[[], Any]], Callable[[], Any]] = pulumi.runtime.test
-    awaited(lambda: OutsideWorld("world", BuildSettings()).urn)()
+    run_program(registered, lambda: OutsideWorld("world", BuildSettings()).urn, stack="local", preview=False)
     return registered.resources
 
 
