@@ -36,12 +36,12 @@ def base_image(client: docker.DockerClient) -> str:
     return f"{repository}:{tag}"
 
 
-def build() -> list[str]:
-    """Build every target; what is cached is not built again. Return their references."""
+def build(*targets: str) -> list[str]:
+    """Build the targets named, or all; what is cached is not built again. Return their references."""
     client = docker.from_env(timeout=900)
     reference = base_image(client)
     built: list[str] = []
-    for target in TARGETS:
+    for target in targets or TARGETS:
         name = f"{NAMESPACE}/{target}:latest"
         client.images.build(
             path=str(paths.REPOSITORY / "images" / "machine"),

@@ -9,7 +9,6 @@ import json
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,7 +32,6 @@ pytestmark = pytest.mark.system
 STACK = "local"
 SPOOFED = "spoofed@attacker.example"
 PROTECTED = "/api/whoami"
-METADATA = "169.254.169.254"
 BROWSER = {"Accept": "text/html"}
 # How clients and proxies are known to write the name of one header.
 SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -304,47 +302,3 @@ def test_an_unknown_name_gets_no_certificate(smoke: Smoke) -> None:
     address = (smoke.names.address(smoke.target.name), 443)
     with socket.create_connection(address, timeout=10) as connection, pytest.raises(ssl.SSLError):
         context.wrap_socket(connection, server_hostname="somebody.example")
-
-
-@pytest.fixture(scope="module")
-def metadata_service() -> Iterator[None]:
-    """Something that answers at the metadata address, one hop from every machine, as in a cloud."""
-    subprocess.run(["ip", "address", "add", f"{METADATA}/32", "dev", "lo"], check=True)
-    server = socket.create_server((METADATA, 80))
-
-    def serve() -> None:
-        while True:
-            try:
-                server.accept()[0].close()
-            except OSError:
-                return
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield
-    server.close()
-    subprocess.run(["ip", "address", "delete", f"{METADATA}/32", "dev", "lo"], check=True)
-
-
-_CONNECT = f"exec 3<>/dev/tcp/{METADATA}/80"
-
-
-def reaches_metadata(*prefix: str) -> bool:
-    done = subprocess.run(
-        ["docker", "exec", *prefix, "timeout", "5", "bash", "-c", _CONNECT], capture_output=True, check=False
-    )
-    return done.returncode == 0
-
-
-@pytest.mark.usefixtures("metadata_service")
-def test_no_service_reaches_the_metadata_address() -> None:
-    assert reaches_metadata(topology.RESOLVER.container), "the address must answer where nothing forbids it"
-    for machine in topology.MACHINES:
-        listed = subprocess.run(
-            ["docker", "exec", machine.container, "docker", "ps", "--format", "{{.Names}}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        running = listed.stdout.split()
-        assert len(running) >= 7
-        assert [name for name in running if reaches_metadata(machine.container, "docker", "exec", name)] == []
