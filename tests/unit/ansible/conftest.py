@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from infra.config.load import load_file
+from infra.outputs import settings
 from infra.runtimes.compose import render
 from infra.services.context import Context
 from infra.services.topology import topology
@@ -78,13 +79,6 @@ def raw_outputs(tmp_path: Path, project: dict[str, Any]) -> dict[str, Any]:
         "secretstore": {"driver": "sops"},
         "release": {"image": IMAGE, "digest": DIGEST, "git_sha": "abc1234"},
         "projects": {"primary": project, "standby": project},
-        "settings": {
-            "registry": {"host": "registry.local.icupa.dev", "namespace": "icupa", "username": "icupa"},
-            "resolvers": ["10.80.0.11"],
-            "trust": [],
-            "dns": {"driver": "rfc2136", "zone": "local.icupa.dev", "server": "10.80.0.10", "port": 53},
-            "login": {"issuer": "https://login.local.icupa.dev"},
-            "switches": load_file("local").switches.as_environment(),
-        },
+        "settings": settings(load_file("local"), []),
         "urls": {},
     }

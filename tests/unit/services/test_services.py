@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from infra import paths
 from infra.config.load import load_file
 from infra.config.model import Role, Switches, Variables
+from infra.record import Switch
+from infra.registry import SERVICES, release_source
 from infra.secretstore.catalogue import CATALOGUE
 from infra.secretstore.references import find
 from infra.services import agents, names, oauth2_proxy, otel_collector, traefik
@@ -72,6 +75,18 @@ def test_services_ports_and_users_are_those_of_the_contract(services: Topology) 
         if not service.job
     }
     assert found == contract
+
+
+def test_images_run_as_the_users_and_expose_the_ports_of_the_services(local: Context) -> None:
+    sources = {source.name: source for source in (*SERVICES, release_source("0" * 40))}
+    services = [service for service in topology(local).services if not service.job]
+    assert {service.image for service in services} == set(sources)
+    for service in services:
+        lines = (paths.REPOSITORY / sources[service.image].dockerfile_path).read_text().splitlines()
+        words = [line.split() for line in lines]
+        assert ["USER", f"{service.uid}:{service.uid}"] in words, service.name
+        exposed = {word.partition("/")[0] for line in words if line[:1] == ["EXPOSE"] for word in line[1:]}
+        assert exposed == {str(port.number) for port in service.ports}, service.name
 
 
 def test_only_the_edge_is_published_to_everybody(services: Topology) -> None:
@@ -138,7 +153,7 @@ def test_service_gets_every_variable_of_its_region(stack: str, role: Role) -> No
     assert wanted <= set(file.variables)
     assert file.variables["SUPABASE_URL"] == context.variables.SUPABASE_URL
     assert file.variables["AGENT_SESSION_BUDGET_USD"] == "0.75"
-    assert file.runtime == tuple(Switches.model_fields)
+    assert file.runtime == tuple(Switches.model_fields) == tuple(Switch)
     assert not set(file.runtime) & set(file.variables)
     assert set(topology(context).project_file.variables) == of_the_collector
 
