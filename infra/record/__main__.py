@@ -14,7 +14,7 @@ from rich.table import Table
 
 from infra.record import ConfigError, Record, RecordConfig, RecordError, Release, open_record
 from infra.record.model import State
-from infra.record.stack import stack_record
+from infra.record.stack import load_stack, record_of
 
 _WIDTH = 200
 """Columns where the output is no terminal."""
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _config(options: argparse.Namespace) -> RecordConfig | dict[str, Any]:
     if options.stack:
-        return stack_record(options.stack)
+        return record_of(load_stack(options.stack))
     given = {"url": options.url, "endpoint": options.endpoint, "region": options.region}
     return {name: value for name, value in given.items() if value}
 

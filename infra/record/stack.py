@@ -1,20 +1,25 @@
-"""The record of a stack, found by the stack's name, for commands."""
+"""A stack and its record by the stack's name, for commands."""
 
 from __future__ import annotations
 
 from infra.config.load import ConfigurationError, load_file
+from infra.config.model import Stack
 from infra.record.config import RecordConfig
 from infra.record.errors import ConfigError
 
 
-def stack_record(stack: str) -> RecordConfig:
-    """The record that a stack's file names.
+def load_stack(name: str) -> Stack:
+    """Typed configuration of a stack.
 
     Raises:
         ConfigError: there is no such stack, or its file is refused.
     """
     try:
-        found = load_file(stack).record
+        return load_file(name)
     except ConfigurationError as error:
         raise ConfigError(str(error)) from error
-    return RecordConfig(url=str(found.url), endpoint=found.endpoint, region=found.region)
+
+
+def record_of(stack: Stack) -> RecordConfig:
+    """The record that a stack's file names."""
+    return RecordConfig(url=str(stack.record.url), endpoint=stack.record.endpoint, region=stack.record.region)

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra import paths
-from infra.paths import is_local
 from infra.record import RecordConfig, Store
 from infra.record import open_store as open_record_store
 from infra.secretstore.errors import (
@@ -77,7 +76,7 @@ def open_store(
         raise SecretConfigError(f"secretstore: {details}") from None
     where = record or checked.record
     if where is None:
-        if not is_local(stack):
+        if not paths.is_local(stack):
             raise SecretConfigError(f"secretstore: stack {stack} needs the record that holds its secrets")
         where = local_record(stack)
     store = open_record_store(where) if isinstance(where, RecordConfig | Mapping) else where

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from infra.paths import is_local
 from infra.record import RecordError
-from infra.record.stack import stack_record
+from infra.record.stack import load_stack, record_of
 from infra.secretstore import SecretStoreError, open_store, sops
 from infra.secretstore.catalogue import CATALOGUE
 from infra.secretstore.prepare import prepare
@@ -54,7 +54,9 @@ def _open(options: argparse.Namespace) -> SopsStore:
     if options.url:
         given = {"url": options.url, "endpoint": options.endpoint, "region": options.region}
         return open_store({}, options.stack, record={name: value for name, value in given.items() if value})
-    return open_store({}, options.stack, record=stack_record(options.stack))
+    stack = load_stack(options.stack)
+    settings = stack.secretstore.model_dump(mode="json")
+    return open_store(settings, options.stack, record=record_of(stack))
 
 
 def _prepare(stack: str, console: Console) -> None:
