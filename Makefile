@@ -36,14 +36,7 @@ roles: ## molecule scenario of each role, or of ROLE=name
 
 lint: ## every linter
 	@$(toolchain) ensure lint
-	@$(run) ruff check .
-	@$(run) ruff format --check .
-	@$(run) mypy .
-	@$(run) yamllint --strict .
-	@$(run) ansible-lint
-	@$(run) sh -c "git grep -lIE '^#! ?/bin/(ba|da)?sh' -- ':!*.py' | xargs shellcheck env.sh"
-	@$(run) sh -c "git ls-files '*Dockerfile' | xargs hadolint"
-	@$(run) actionlint
+	@$(run) python -m tests.lint
 
 preview: ## what `pulumi up` would change: STACK=name
 	@$(toolchain) ensure preview
