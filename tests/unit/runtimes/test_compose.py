@@ -56,8 +56,13 @@ def service(**changes: Any) -> Service:
 
 
 def alone(*services: Service, variables: dict[str, str] | None = None) -> Topology:
-    edge = (names.EDGE_SUBNET, names.EDGE_GATEWAY, names.EDGE_POOL)
-    return Topology(services, EnvironmentFile(".env", variables or {}), *map(str, edge))
+    return Topology(
+        services,
+        EnvironmentFile(".env", variables or {}),
+        edge_subnet=str(names.EDGE_SUBNET),
+        edge_gateway=str(names.EDGE_GATEWAY),
+        edge_pool=str(names.EDGE_POOL),
+    )
 
 
 def rendered(**changes: Any) -> dict[str, Any]:
