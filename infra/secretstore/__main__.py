@@ -1,4 +1,4 @@
-"""`python -m infra.secretstore`: prepare a local stack, and get, set, list or locate secrets."""
+"""`python -m infra.secretstore`: prepare a local stack, and get, set, generate, list or locate secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.paths import is_local
 from infra.record import RecordError
 from infra.record.stack import load_stack, record_of
 from infra.secretstore import SecretStoreError, open_store, sops
-from infra.secretstore.catalogue import CATALOGUE
+from infra.secretstore.catalogue import CATALOGUE, OURS
 from infra.secretstore.prepare import prepare
 from infra.secretstore.store import SopsStore, check_name
 
@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--reveal", action="store_true", help="print the value")
     change = commands.add_parser("set", parents=[store], help="set a secret to what standard input holds")
     change.add_argument("name")
+    commands.add_parser(
+        "generate", parents=[store], help="make those that we issue ourselves and that have no value yet"
+    )
     listing = commands.add_parser("list", parents=[store], help="names, ages and consumers, never values")
     listing.add_argument("--json", action="store_true")
     where = commands.add_parser("where", parents=[store], help="which source of a secret wins, and why")
@@ -99,6 +102,17 @@ def _set(options: argparse.Namespace, console: Console) -> None:
     console.print(f"{options.name} is set in {store.where}")
 
 
+def _generate(options: argparse.Namespace, console: Console) -> None:
+    ours = {
+        secret.name: secret.generate
+        for secret in CATALOGUE.values()
+        if secret.issuer == OURS and not secret.local
+    }
+    store = _open(options)
+    made = store.put_absent(ours, by=getpass.getuser())
+    console.print(f"{store.where}: generated {', '.join(made) or 'nothing, all have values'}")
+
+
 def _list(options: argparse.Namespace, console: Console) -> None:
     entries = _open(options).entries()
     now = datetime.now(UTC)
@@ -148,6 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _get(options, console)
             case "set":
                 _set(options, console)
+            case "generate":
+                _generate(options, console)
             case "list":
                 _list(options, console)
             case "where":

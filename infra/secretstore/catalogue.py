@@ -139,13 +139,6 @@ _WORLD = (
         local=True,
     ),
     Secret(
-        "login-smoke-secret",
-        "secret of the OIDC clients with which tests get bearer tokens at the local identity provider",
-        generators.alphanumeric(48),
-        consumers=(topology.LOGIN.name, "tests"),
-        local=True,
-    ),
-    Secret(
         "pagerduty-api-token",
         "token of the local PagerDuty's REST API, with which tests read incidents back",
         generators.alphanumeric(20),
@@ -189,6 +182,13 @@ _VENDOR_ISSUED = (
         generators.alphanumeric(48),
         issuer="the company's OIDC provider",
         consumers=(OAUTH2_PROXY,),
+    ),
+    Secret(
+        "login-smoke-secret",
+        "secret of the OIDC client smoke, with which the smoke checks get bearer tokens",
+        generators.alphanumeric(48),
+        issuer="the company's OIDC provider",
+        consumers=(CONTROLLER,),
     ),
     Secret(
         "otlp-token",

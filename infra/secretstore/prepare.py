@@ -67,8 +67,8 @@ def prepare(stack: str) -> Prepared:
     """
     if not paths.is_local(stack):
         raise SecretConfigError(
-            f"stack {stack} is not local: its secrets are put in by operators, one by one:"
-            f" python -m infra.secretstore set NAME --stack {stack} < FILE"
+            f"stack {stack} is not local: python -m infra.secretstore generate --stack {stack} makes what we"
+            f" issue ourselves, operators put in the rest: set NAME --stack {stack} < FILE"
         )
     for private in (paths.state_home(), paths.stack_home(stack)):
         _make_directory(private, None)
