@@ -72,7 +72,7 @@ def parse_outputs(stack: str, raw: dict[str, Any]) -> StackOutputs:
     """Validated outputs; StackError that lists every missing or malformed one."""
     if not raw:
         raise StackError(
-            f"stack {stack} has no outputs yet: run `make up STACK={stack}` or `pulumi up -s {stack}`"
+            f"stack {stack} has no outputs yet: run `pulumi up -s {stack}` (for local: `make up`)"
         )
     try:
         outputs = StackOutputs.model_validate(raw)
@@ -103,9 +103,7 @@ def _pulumi(stack: str) -> dict[str, Any]:
     if done.returncode != 0:
         reason = done.stderr.strip().removeprefix("error: ")
         if "no stack named" in reason:
-            raise StackError(
-                f"no stack named {stack!r}: run `make up STACK={stack}` or `pulumi up -s {stack}`"
-            )
+            raise StackError(f"no stack named {stack!r}: run `pulumi up -s {stack}` (for local: `make up`)")
         raise StackError(f"`pulumi stack output -s {stack}` failed: {reason}")
     return dict(json.loads(done.stdout))
 

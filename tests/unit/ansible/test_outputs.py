@@ -106,7 +106,11 @@ def test_templates_of_others_are_not_evaluated(tmp_path: Path, raw_outputs: dict
 @pytest.mark.parametrize(
     ("outputs", "arguments", "message"),
     [
-        ("{}", ["-e", "stack=test"], "stack test has no outputs yet: run `make up STACK=test`"),
+        (
+            "{}",
+            ["-e", "stack=test"],
+            "stack test has no outputs yet: run `pulumi up -s test` (for local: `make up`)",
+        ),
         ("not json", ["-e", "stack=test"], "outputs of stack test can't be read"),
         ("{}", [], "no stack named: add `-e stack=<name>` or set ICUPA_STACK"),
         ('{"hosts": []}', ["-e", "stack=test"], "outputs aren't those of this program"),
@@ -142,7 +146,9 @@ def test_asks_pulumi_for_the_stack(
 
 def test_names_the_command_for_an_absent_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pulumi(tmp_path, monkeypatch, "echo \"error: no stack named 'test' found\" >&2; exit 255")
-    with pytest.raises(StackError, match="no stack named 'test': run `make up STACK=test` or"):
+    with pytest.raises(
+        StackError, match="no stack named 'test': run `pulumi up -s test` (for local: `make up`) or"
+    ):
         read_outputs("test")
 
 
