@@ -59,11 +59,15 @@ def backend() -> Path:
     Raises:
         ToolchainError: if the environment chooses another kind of backend.
     """
-    url = environment.variables(os.environ)["PULUMI_BACKEND_URL"]
+    url = _backend_url()
     scheme, _, place = url.partition("://")
     if scheme != "file":
         raise ToolchainError(f"PULUMI_BACKEND_URL={url} is no file backend: its locks are not repaired here")
     return Path(place).expanduser() / ".pulumi"
+
+
+def _backend_url() -> str:
+    return environment.variables(os.environ)["PULUMI_BACKEND_URL"]
 
 
 def locks(stack: str, room: Path | None = None) -> Iterator[Lock]:
@@ -159,10 +163,12 @@ def exists(stack: str, room: Path | None = None) -> bool:
 def ensure_stack(stack: str) -> None:
     """Make the stack in the file backend where it is missing; needs no account.
 
+    In a backend that operators share, a stack is made by one of them.
+
     Raises:
         ToolchainError: if there is no such stack file, or Pulumi refuses.
     """
-    if exists(stack):
+    if not _backend_url().startswith("file:") or exists(stack):
         return
     files = paths.REPOSITORY / "stacks"
     if not (files / f"Pulumi.{stack}.yaml").is_file():

@@ -147,7 +147,7 @@ def test_asks_pulumi_for_the_stack(
 def test_names_the_command_for_an_absent_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pulumi(tmp_path, monkeypatch, "echo \"error: no stack named 'test' found\" >&2; exit 255")
     with pytest.raises(
-        StackError, match="no stack named 'test': run `pulumi up -s test` (for local: `make up`) or"
+        StackError, match=r"no stack named 'test': run `pulumi up -s test` \(for local: `make up`\)"
     ):
         read_outputs("test")
 

@@ -180,3 +180,12 @@ def test_settle_leaves_state_without_pending_operations_alone(monkeypatch: pytes
 
 def test_own_process_is_no_orphan() -> None:
     assert os.getpid() not in state.orphans()
+
+
+def test_a_stack_of_a_shared_backend_is_not_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: str, given: str | None = None) -> str:
+        raise AssertionError(f"pulumi {arguments} {given}")
+
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://icupa-pulumi-state")
+    monkeypatch.setattr(state, "_pulumi", refused)
+    state.ensure_stack("production")
