@@ -150,9 +150,14 @@ def configuration(context: Context) -> dict[str, Any]:
             # span's links are reached by neither: nothing of ours sets any.
             "transform": {
                 "error_mode": "propagate",
-                "trace_statements": _replacements(
-                    "span.name", "span.status.message", "span.trace_state", "spanevent.name"
-                ),
+                # Apart: together they would run for events only, and spans without any be left as they are.
+                "trace_statements": [
+                    {
+                        "context": "span",
+                        "statements": _replacements("span.name", "span.status.message", "span.trace_state"),
+                    },
+                    {"context": "spanevent", "statements": _replacements("spanevent.name")},
+                ],
                 "log_statements": _replacements("log.body"),
                 "metric_statements": ['delete_matching_keys(exemplar.filtered_attributes, ".*")'],
             },

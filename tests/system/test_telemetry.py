@@ -116,7 +116,7 @@ def attributes(text: str, *more: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def trace(mark: str, text: Callable[[str], str]) -> dict[str, Any]:
-    """An export of one span with a planted text in every place."""
+    """An export of two spans with planted texts in every place."""
     of_list = {"arrayValue": {"values": [value("plain"), value(text("attribute of a list"))]}}
     of_mapping = {"kvlistValue": {"values": attributes(text("attribute of a mapping"))}}
     span = {
@@ -133,12 +133,18 @@ def trace(mark: str, text: Callable[[str], str]) -> dict[str, Any]:
             {"key": "list", "value": of_list},
             {"key": "mapping", "value": of_mapping},
         ),
+    }
+    # One of its own: most spans have no event.
+    with_event = {
+        "traceId": secrets.token_hex(16),
+        "spanId": secrets.token_hex(8),
+        "name": "with an event",
         "events": [{"name": text("event name"), "attributes": attributes(text("event attribute"))}],
     }
     scope = {"name": "test", "attributes": attributes(text("scope attribute"))}
     return {
         "resource": {"attributes": attributes(text("resource attribute"))},
-        "scopeSpans": [{"scope": scope, "spans": [span]}],
+        "scopeSpans": [{"scope": scope, "spans": [span, with_event]}],
     }
 
 
