@@ -195,7 +195,7 @@ def _outage(plan: Plan, collector: Collector) -> Outage:
 
 
 def _await_spans(run: str, wanted: set[int], since: float) -> float:
-    """Seconds from `since` until the sink had all wanted spans; at the deadline it is for the bars to judge."""
+    """Seconds from `since` until the sink had all wanted spans, or the deadline: the bars judge."""
     while True:
         missing = wanted - sink_spans(run).keys()
         seconds = time.monotonic() - since
