@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,11 @@ SITE = ("ansible-playbook", "ansible/playbooks/site.yml", "-e", f"stack={STACK}"
 PULUMI_UP = ("pulumi", "up", "--stack", STACK, "--yes", "--skip-preview", "--non-interactive")
 UP = (sys.executable, "-m", "infra.up")
 TIMEOUT = 600.0
-AS_JSON = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_CALLBACKS_ENABLED": ""}
+_LAST_LINES = 40
+AS_JSON = {
+    "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+    "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.timer",
+}
 
 
 def command(
@@ -47,10 +52,12 @@ def succeeds(arguments: Sequence[str], environment: Mapping[str, str] | None = N
     """Standard output of a command that must end with 0.
 
     Raises:
-        AssertionError: it did not.
+        AssertionError: it did not; the message has its last lines.
     """
     done = command(arguments, environment)
-    assert done.returncode == 0, f"{' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    if done.returncode != 0:
+        shown = [line for text in (done.stdout, done.stderr) for line in text.splitlines()[-_LAST_LINES:]]
+        raise AssertionError("\n".join([f"{' '.join(arguments)}: {done.returncode}", *shown]))
     return done.stdout
 
 
@@ -105,9 +112,9 @@ def play(*options: str, environment: Mapping[str, str] | None = None) -> Played:
         AssertionError: it failed; the message names the tasks.
     """
     done = command([*SITE, *options], {**AS_JSON, **(environment or {})})
-    begins = done.stdout.find("{")
-    assert begins >= 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    document: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout[begins:])[0]
+    begins = re.search(r"^\{", done.stdout, re.MULTILINE)
+    assert begins, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    document: dict[str, Any] = json.JSONDecoder().raw_decode(done.stdout[begins.start() :])[0]
     failed = [*_tasks(document, "failed"), *_tasks(document, "unreachable")]
     assert done.returncode == 0, "\n".join([f"ended with {done.returncode}", *failed, done.stderr])
     return Played(document["stats"], _tasks(document, "changed"))
