@@ -7,10 +7,10 @@ toolchain := $(PYTHON) -m infra.toolchain
 run := $(toolchain) run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test unit system roles lint preview smoke tools lock bench shell
+.PHONY: help up down test unit system roles hosts-on-this-machine lint preview smoke tools lock bench shell
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
 
 up: ## bring the whole topology up on this machine, print its URLs
 	@$(toolchain) ensure up
@@ -24,7 +24,8 @@ test: lint unit system roles ## everything below that needs no account
 
 unit: ## unit tests and previews of every stack
 	@$(toolchain) ensure unit preview
-	@$(run) python -m pytest -n auto tests/unit tests/preview
+	@$(run) python -m pytest -n auto --dist worksteal tests/unit
+	@$(run) python -m pytest -n auto tests/preview
 
 system: up ## tests of the running topology
 	@$(run) python -m pytest tests/system
@@ -33,6 +34,10 @@ roles: ## molecule scenario of each role, or of ROLE=name
 	@$(toolchain) ensure up
 	@$(run) python -m tests.molecule.images
 	@set -e; for role in $(ROLE); do echo "== role $$role"; $(run) sh -c "cd roles/$$role && molecule test"; done
+
+hosts-on-this-machine: ## make this very machine a host, twice; only with ICUPA_ALLOW_THIS_MACHINE=yes
+	@$(toolchain) venv
+	@$(run) python -m tests.this_machine
 
 lint: ## every linter
 	@$(toolchain) ensure lint
