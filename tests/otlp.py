@@ -14,8 +14,8 @@ from infra.services import names
 from infra.site.outputs import read_outputs
 from infra.world import topology
 from infra.world.traces import sink_file
+from tests.running import STACK
 
-STACK = "local"
 COLLECTOR_URL = f"http://{names.OTEL_COLLECTOR}:{names.OTLP_HTTP_PORT}"
 """The collector as the service knows it."""
 _TIMEOUT = 60.0

@@ -15,16 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.paths import REPOSITORY
-from infra.toolchain.environment import LOCAL
 from tests.bench.harness import Result
+from tests.running import PULUMI_UP, SITE, STACK
 
 UP_SECONDS = 6
 TASK_SECONDS = 0.2
 FROM_NOTHING_SECONDS = 180
 AGAIN_SECONDS = 60
-PULUMI_UP = ("pulumi", "up", "--stack", LOCAL, "--yes", "--skip-preview", "--non-interactive")
-PREVIEW = ("pulumi", "preview", "--stack", LOCAL, "--non-interactive")
-SITE = ("ansible-playbook", "ansible/playbooks/site.yml", "-e", f"stack={LOCAL}")
+PREVIEW = ("pulumi", "preview", "--stack", STACK, "--non-interactive")
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 _RESOURCES = re.compile(r"^Resources:\n((?:[ \t]+\S.*\n?)+)", re.MULTILINE)
 _OPERATION = re.compile(r"(\d+) (\w+)$", re.MULTILINE)

@@ -17,7 +17,8 @@ from infra.smoke.checks import SERVICE_NAME, Smoke
 from infra.smoke.target import find_target
 from infra.smoke.traces import ContainerSink, await_trace
 from infra.world import topology
-from tests.otlp import STACK, MachineTelemetry, active_machine, sink_lines, until
+from tests.otlp import MachineTelemetry, active_machine, sink_lines, until
+from tests.running import STACK
 
 pytestmark = pytest.mark.system
 
