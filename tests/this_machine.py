@@ -1,7 +1,7 @@
-"""`python -m tests.this_machine`: makes this machine a host, as the site play does, and proves that it is one.
+"""`python -m tests.this_machine` makes this machine a host, as the site play does, and proves that it is one.
 
-The roles of hosts run here by a local connection, twice; the second time nothing may change. For machines that
-are thrown away: the firewall, SSH and the engine of this one are changed for good.
+The roles of hosts run here by a local connection, twice; the second time nothing may change. For machines
+that are thrown away: the firewall, SSH and the engine of this one are changed for good.
 """
 
 from __future__ import annotations
