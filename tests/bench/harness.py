@@ -131,21 +131,33 @@ def _print(name: str, result: Result) -> None:
         console.print(note)
 
 
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _plot(name: str, result: Result, path: Path) -> None:
-    units = sorted({figure.unit for figure in result.figures.values()})
+    by_unit: dict[str, dict[str, Figure]] = {}
+    for figure_name, figure in result.figures.items():
+        by_unit.setdefault(figure.unit, {})[figure_name] = figure
     fig, axes = plt.subplots(
-        len(units), 1, figsize=(9, 1.2 + 0.5 * len(result.figures) + len(units)), squeeze=False
+        len(by_unit),
+        1,
+        figsize=(10, 1 + 0.4 * len(result.figures) + 0.8 * len(by_unit)),
+        squeeze=False,
+        height_ratios=[len(chosen) + 1 for chosen in by_unit.values()],
+        layout="constrained",
     )
-    for axis, unit in zip(axes[:, 0], units, strict=True):
-        chosen = {n: f for n, f in result.figures.items() if f.unit == unit}
-        axis.boxplot(
-            [list(f.values) for f in chosen.values()], orientation="horizontal", tick_labels=list(chosen)
-        )
+    for axis, (unit, chosen) in zip(axes[:, 0], by_unit.items(), strict=True):
+        labels = [f"{label} ({_short(figure.median)})" for label, figure in chosen.items()]
+        values = [list(figure.values) for figure in chosen.values()]
+        axis.boxplot(values, orientation="horizontal", tick_labels=labels, widths=0.5)
+        for row, sample in enumerate(values, start=1):
+            axis.plot(sample, [row] * len(sample), ".", color="tab:blue", clip_on=False, zorder=3)
+        axis.invert_yaxis()
         axis.set_xlabel(unit)
-        axis.set_xlim(left=0)
+        axis.set_xlim(left=0, right=1.05 * max(max(sample) for sample in values) or 1)
         axis.grid(axis="x", alpha=0.3)
-    fig.suptitle(f"bench {name}")
-    fig.tight_layout()
+    fig.suptitle(f"bench {name} (median)")
     fig.savefig(path, dpi=110)
     plt.close(fig)
 
