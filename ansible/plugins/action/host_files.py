@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.loader import lookup_loader
+from ansible.template import trust_as_template
 
 from ansible.plugins.action import ActionBase
 
@@ -18,14 +18,13 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Render, then hand to the module."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        template = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
         arguments = dict(self._task.args)
         files: list[dict[str, Any]] = []
         for wanted in arguments.get("files") or []:
             entry = dict(wanted)
             name = entry.pop("template", None)
             if name is not None:
-                (entry["content"],) = template.run([f"{name}.j2"], variables=task_vars or {})
+                entry["content"] = self._render(f"{name}.j2")
             files.append(entry)
         result.update(
             self._execute_module(
@@ -33,3 +32,13 @@ class ActionModule(ActionBase):
             )
         )
         return result
+
+    def _render(self, name: str) -> str:
+        """Text of a template of the role.
+
+        Not by the lookup `template`, which copies all variables of the host each time.
+        """
+        path = self._find_needle("templates", name)
+        text = trust_as_template(self._loader.get_text_file_contents(path))
+        rendered: str = self._templar.template(text, escape_backslashes=False)
+        return rendered
