@@ -17,6 +17,8 @@ from infra.services.context import Context
 from infra.services.topology import topology
 from infra.site import envfile
 
+pytestmark = pytest.mark.system
+
 AWKWARD = "a'b\"c$d${HOME}#e \\f"
 RUNTIME = {
     "AGENTS_IMAGE_BLUE": f"registry.example.com/icupa/agents-service@sha256:{'b' * 64}",
