@@ -66,7 +66,8 @@ def bare() -> Iterator[Container]:
 def installed(on: Machine) -> str:
     """What a play could have changed: packages, accounts, units, files of system and project."""
     return on.shell(
-        "dpkg-query --show; getent passwd; getent group; systemctl list-unit-files --no-pager --no-legend;"
+        "dpkg-query --show; getent passwd; getent group; systemctl list-unit-files --no-pager --no-legend"
+        " --state=enabled,disabled,masked;"
         " ls -la /opt; find /etc -xdev -type f ! -name '*.cache' -exec sha256sum {} + | sort -k2"
     )
 
