@@ -2,7 +2,8 @@
 
 Taking, releasing and every change under the lease are events of the one log, each made of the state before
 it: a writer whose token is no longer the last one given is refused at that very event, however long it was
-stopped. Heartbeats go to `lease.json` with conditional writes, so that the log stays short.
+stopped. Heartbeats go to `lease.json` with conditional writes, so that the log stays short; one that comes
+after the lease's end is an event too, so that it and a taking at the same moment can't both succeed.
 
 Clocks: the holder writes when its lease ends by its own clock; others believe it ended `CLOCK_SKEW` later by
 theirs, and the holder itself stops that much earlier. Hosts keep time by NTP; a clock that is wrong by more
@@ -68,6 +69,11 @@ def is_over(log: Log, lock: Lock) -> bool:
     return now() > ends_at(log, lock) + CLOCK_SKEW
 
 
+def _elapsed() -> float:
+    """Seconds that passed on this machine, those that it slept included: leases end meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def _read(log: Log) -> tuple[Beat | None, Stored | None]:
     try:
         stored = log.store.get(OBJECT)
@@ -113,7 +119,8 @@ class Lease:
             LeaseLostError: another operation has it, or it was released.
             StoreUnavailableError: the store does not answer; the lease may still be held.
         """
-        started = time.monotonic()
+        started = _elapsed()
+        first = self._lock.acquired_at + timedelta(seconds=self._lock.ttl)
         for _ in range(_TRIES):
             self._refuse_unless_held(self._record_log.state())
             beat, stored = _read(self._record_log)
@@ -129,6 +136,10 @@ class Lease:
                     self._record_log.store.put_if_match(OBJECT, data, stored.version)
             except ConflictError:
                 continue
+            if now() > (max(first, beat.expires_at) if beat and beat.token == self.token else first):
+                # Somebody may have judged it over before this heartbeat, and be about to take it. Both go
+                # through the log, where one of them is second: the other judges anew, or this is lost.
+                self._record_log.append(self._late)
             self._valid_until = started + self._lock.ttl - CLOCK_SKEW.total_seconds()
             self._beats += 1
             return
@@ -142,11 +153,16 @@ class Lease:
         """
         if self._lost is not None:
             raise self._lost
-        if time.monotonic() > self._valid_until:
+        if _elapsed() > self._valid_until:
             try:
                 self.renew()
             except StoreError as error:
                 raise self._lose(f"it could not be renewed in time: {error}") from error
+            return
+        try:
+            self._refuse_unless_held(self._record_log.state())
+        except StoreError as error:
+            _log.warning("lease %d not looked at, it is held until its time is up: %s", self.token, error)
 
     def update(
         self,
@@ -261,6 +277,10 @@ class Lease:
                 return
             except RecordError as error:
                 _log.warning("lease %d not renewed, trying again: %s", self.token, error)
+
+    def _late(self, state: State) -> Draft:
+        self._refuse_unless_held(state)
+        return self._draft("lease.renew")
 
     def _draft(self, action: str, **fields: Any) -> Draft:
         holder = self._lock.holder

@@ -246,23 +246,27 @@ class Log:
 
     def _advance(self, event: Event, snapshot: Snapshot) -> None:
         """Move the checkpoint to an event that was written; the event counts whether this succeeds or not."""
-        while True:
-            data = Checkpoint(
-                head=Head(seq=snapshot.seq, hash=snapshot.hash), state=self._state_of(snapshot)
-            ).encode()
-            try:
-                if snapshot.checkpoint is None:
-                    self.store.put_if_absent(CHECKPOINT, data)
-                else:
-                    self.store.put_if_match(CHECKPOINT, data, snapshot.checkpoint)
-                return
-            except ConflictError:
+        try:
+            while not self._move(snapshot):
                 if self._checkpoint().seq >= event.seq:
                     return
                 snapshot = self.read()
-            except StoreUnavailableError as error:
-                _log.warning("event %d is written, its checkpoint is not yet: %s", event.seq, error)
-                return
+        except (StoreUnavailableError, CorruptRecordError) as error:
+            _log.warning("event %d is written, its checkpoint is not yet: %s", event.seq, error)
+
+    def _move(self, snapshot: Snapshot) -> bool:
+        """Write the checkpoint of a snapshot; False if it is no longer the one that was read."""
+        data = Checkpoint(
+            head=Head(seq=snapshot.seq, hash=snapshot.hash), state=self._state_of(snapshot)
+        ).encode()
+        try:
+            if snapshot.checkpoint is None:
+                self.store.put_if_absent(CHECKPOINT, data)
+            else:
+                self.store.put_if_match(CHECKPOINT, data, snapshot.checkpoint)
+        except ConflictError:
+            return False
+        return True
 
     def _state_of(self, snapshot: Snapshot) -> State:
         if snapshot.state is None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -222,6 +223,54 @@ def test_a_taken_lease_stops_its_holder_before_the_next_step(
             time.sleep(0.01)
 
 
+def test_a_pre_empted_lease_is_not_held_for_a_single_further_step(record: Record, store: Store) -> None:
+    lease = record.acquire("deploy", who="alice")
+    lease.check()
+    Record(store).acquire("kill-switch", who="bob", preempt=True)
+
+    with pytest.raises(LeaseLostError, match="bob took it"):
+        lease.check()
+
+
+def test_a_heartbeat_too_late_does_not_keep_the_lease_from_who_judged_it_over(
+    record: Record, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = record.acquire("deploy", who="alice", operation_id="op-1", ttl=TTL)
+    expire(clock)
+    judge, judged = lease_module.is_over, []
+
+    def judge_and_be_overtaken(*arguments: Any) -> bool:
+        over = judge(*arguments)
+        judged.append(over)
+        if len(judged) == 1:
+            late.renew()
+        return over
+
+    monkeypatch.setattr(lease_module, "is_over", judge_and_be_overtaken)
+    with pytest.raises(LeaseHeldError):
+        Record(store).acquire("rollback", who="bob", take_from="alice", ttl=TTL)
+
+    assert judged == [True, False]
+    late.check()
+    assert [event.action for event in record.events(after=2)] == ["lease.renew"]
+
+
+def test_time_that_the_machine_slept_counts(
+    record: Record, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object) -> str:
+        raise StoreUnavailableError("gone")
+
+    lease = record.acquire("deploy", ttl=SHORTEST_TTL)
+    monkeypatch.setattr(store, "put_if_match", down)
+    awake = time.clock_gettime
+    asleep = {time.CLOCK_BOOTTIME: 3600.0}
+    monkeypatch.setattr("time.clock_gettime", lambda clock: awake(clock) + asleep.get(clock, 0.0))
+
+    with pytest.raises(LeaseLostError, match="could not be renewed in time: gone"):
+        lease.check()
+
+
 def test_a_store_that_is_gone_stops_the_holder_in_time(
     record: Record, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,8 +280,8 @@ def test_a_store_that_is_gone_stops_the_holder_in_time(
     lease = record.acquire("deploy", ttl=SHORTEST_TTL)
     monkeypatch.setattr(store, "put_if_match", down)
     lease.check()
-    later = time.monotonic() + SHORTEST_TTL
-    monkeypatch.setattr("infra.record.lease.time.monotonic", lambda: later)
+    later = lease_module._elapsed() + SHORTEST_TTL
+    monkeypatch.setattr(lease_module, "_elapsed", lambda: later)
 
     with pytest.raises(LeaseLostError, match="could not be renewed in time: gone"):
         lease.check()

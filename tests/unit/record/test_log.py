@@ -214,6 +214,25 @@ def test_an_unreachable_store_after_the_event_does_not_undo_it(
     assert list(record.events())[-1] == event
 
 
+def test_a_store_that_goes_while_the_checkpoint_is_contended_does_not_undo_the_event(
+    record: Record, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def down(*_: object) -> Stored:
+        raise StoreUnavailableError("gone")
+
+    def lost(*_: object) -> str:
+        monkeypatch.setattr(store, "get", down)
+        raise ConflictError("another was first")
+
+    monkeypatch.setattr(store, "put_if_match", lost)
+
+    event = record.log("note")
+
+    monkeypatch.undo()
+    assert "event 2 is written, its checkpoint is not yet: gone" in caplog.text
+    assert list(record.events())[-1] == event
+
+
 def test_a_checkpoint_never_goes_back(record: Record, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     slow, kept = Record(store), []
     advance = slow._log._advance
