@@ -26,7 +26,8 @@ def identify(pid: int) -> str | None:
 def is_dead(name: str | None, host: str) -> bool:
     """Whether it is certain that the process named by `identify` on `host` does not run any more.
 
-    False where that can't be seen from here: another machine, another PID namespace.
+    False where that can't be seen from here: another machine, another PID namespace, a `/proc` that hides
+    other users' processes.
     """
     if name is None:
         return False
@@ -36,7 +37,8 @@ def is_dead(name: str | None, host: str) -> bool:
         return False
     if host != socket.gethostname() or boot != _boot() or namespace != _namespace():
         return False
-    return _started(int(pid)) != started
+    now = _started(int(pid))
+    return now != started if now is not None else not _hidden(int(pid))
 
 
 def _boot() -> str:
@@ -45,6 +47,17 @@ def _boot() -> str:
 
 def _namespace() -> str:
     return str(Path("/proc/self/ns/pid").stat().st_ino)
+
+
+def _hidden(pid: int) -> bool:
+    """Whether a process that `/proc` does not show runs all the same, as somebody else's."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
 
 
 def _started(pid: int) -> str | None:

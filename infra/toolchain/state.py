@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ from infra.toolchain.errors import ToolchainError
 _CREATING = "creating"
 _END_DEADLINE = 10.0
 _NAME_PREFIX = "icupa-"
+_PLUGIN_PREFIXES = (b"pulumi-resource-", b"pulumi-language-")
+_OWN_PLUGINS = b"infra.providers.plugins"
+_FIRST_ARGUMENTS = 4
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,37 @@ def _is_pulumi(pid: int, proc: Path) -> bool:
     try:
         status = (proc / str(pid) / "stat").read_text()
     except OSError:
-        return False
+        return _hidden(pid)
     name = status[status.index("(") + 1 : status.rindex(")")]
     state = status[status.rindex(")") + 2]
     return name.startswith("pulumi") and state not in {"Z", "X"}
+
+
+def _hidden(pid: int) -> bool:
+    """Say if a process that /proc does not show runs all the same, as another user's: it may be Pulumi."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
+
+
+def _is_plugin(arguments: Sequence[bytes]) -> bool:
+    """Say if a command line is a plugin's: an executable named so, an interpreter's of one, or ours."""
+    names = [argument.rpartition(b"/")[2] for argument in arguments[:_FIRST_ARGUMENTS]]
+    return any(name == _OWN_PLUGINS or name.startswith(_PLUGIN_PREFIXES) for name in names)
+
+
+def _is_reaper(pid: int, proc: Path) -> bool:
+    """Say if a process inherits those of dead ones: the first one, if no engine itself, or a user's systemd."""
+    try:
+        status = (proc / str(pid) / "stat").read_text()
+    except OSError:
+        return pid == 1
+    name = status[status.index("(") + 1 : status.rindex(")")]
+    return name == "systemd" or (pid == 1 and not name.startswith("pulumi"))
 
 
 def orphans(proc: Path = Path("/proc")) -> list[int]:
@@ -127,12 +157,12 @@ def orphans(proc: Path = Path("/proc")) -> list[int]:
             continue
         try:
             status = (entry / "stat").read_text()
-            command = (entry / "cmdline").read_bytes()
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
             variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
         parent = int(status[status.rindex(")") + 2 :].split()[1])
-        if parent == 1 and b"pulumi-" in command and room in variables:
+        if _is_reaper(parent, proc) and _is_plugin(arguments) and room in variables:
             found.append(int(entry.name))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -312,6 +313,21 @@ def test_processes_are_told_apart() -> None:
     assert not process.is_dead(name, "elsewhere"), "another machine's processes can't be seen"
     assert not process.is_dead("other-boot/" + name.partition("/")[2], host)
     assert not process.is_dead("nonsense", host)
+
+
+def test_a_process_that_proc_hides_is_not_seen_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    name, host = process.identify(child.pid), socket.gethostname()
+    child.kill()
+    child.wait()
+    assert process.is_dead(name, host)
+
+    def another_users(pid: int, number: int) -> None:
+        assert (pid, number) == (child.pid, 0)
+        raise PermissionError
+
+    monkeypatch.setattr("os.kill", another_users)
+    assert not process.is_dead(name, host)
 
 
 def test_a_damaged_heartbeat_keeps_no_kill_switch_out_and_is_mended(record: Record, store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 from docker.errors import NotFound
 
 from infra import paths
+from infra.providers.plugins import executable_name, write_executable
 from infra.toolchain import state
 from infra.toolchain.errors import ToolchainError
 
@@ -63,6 +65,18 @@ def test_a_reused_id_or_a_zombie_holds_nothing(tmp_path: Path, name: str, status
     assert not file.exists()
 
 
+def test_a_lock_stays_whose_holder_proc_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = lock(tmp_path, 77)
+
+    def another_users(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.kill", another_users)
+    with pytest.raises(ToolchainError, match=r"process 77\), which is running"):
+        state.clear_dead_locks(STACK, tmp_path, tmp_path / "proc")
+    assert file.exists()
+
+
 def test_another_machines_lock_stays(tmp_path: Path) -> None:
     file = lock(tmp_path, dead_pid(), "elsewhere")
     with pytest.raises(ToolchainError, match="ops@elsewhere"):
@@ -83,11 +97,14 @@ def test_orphans_are_plugins_of_this_home_whose_engine_is_gone(tmp_path: Path) -
         (11, 9, b"/x/pulumi-resource-docker\0127.0.0.1:1", own),
         (12, 1, b"/x/pulumi-resource-docker\0127.0.0.1:1", b"PULUMI_HOME=/root/.pulumi\0"),
         (13, 1, b"/usr/bin/python3\0-m\0http.server", own),
+        (14, 1, b"/x/venv/bin/python\0-m\0infra.providers.plugins\0docker\0127.0.0.1:1", own),
+        (15, 1, b"tail\0-f\0/home/ops/pulumi-up.log", own),
+        (16, 1, b"/x/python\0-u\0/x/pulumi-language-python-exec\0--monitor\0127.0.0.1:2", own),
     ):
         process(tmp_path, pid, "x", parent=parent)
         (tmp_path / str(pid) / "cmdline").write_bytes(command)
         (tmp_path / str(pid) / "environ").write_bytes(environ)
-    assert state.orphans(tmp_path) == [10]
+    assert sorted(state.orphans(tmp_path)) == [10, 14, 16]
 
 
 def test_the_backend_is_the_one_of_pulumi_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +193,33 @@ def test_settle_leaves_state_without_pending_operations_alone(monkeypatch: pytes
     monkeypatch.setattr(state, "_pulumi", pulumi)
     assert state.settle(STACK) == []
     assert asked == [("stack", "export", "--stack", STACK)]
+
+
+@pytest.mark.parametrize(
+    ("parent", "name", "found"),
+    [(1, "systemd", [10]), (900, "systemd", [10]), (900, "bash", []), (1, "tini", [10]), (1, "pulumi", [])],
+)
+def test_an_orphan_is_known_by_who_inherited_it(
+    tmp_path: Path, parent: int, name: str, found: list[int]
+) -> None:
+    process(tmp_path, parent, name, parent=0)
+    process(tmp_path, 10, "x", parent=parent)
+    for pid, command in ((parent, b"/sbin/init"), (10, b"/x/pulumi-resource-docker\0127.0.0.1:1")):
+        (tmp_path / str(pid) / "cmdline").write_bytes(command)
+        (tmp_path / str(pid) / "environ").write_bytes(f"PULUMI_HOME={paths.pulumi_home()}\0".encode())
+    assert state.orphans(tmp_path) == found
+
+
+def test_our_own_plugins_are_recognised_by_what_their_executable_runs(tmp_path: Path) -> None:
+    interpreter = tmp_path / "python"
+    interpreter.write_text('#!/bin/sh\nprintf \'%s\\0\' "$0" "$@"\n')
+    interpreter.chmod(0o755)
+    executable = tmp_path / executable_name("docker")
+    write_executable("docker", executable)
+    text = executable.read_text()
+    executable.write_text(text.replace(shlex.quote(sys.executable), str(interpreter)))
+    ran = subprocess.run([executable, "127.0.0.1:1"], capture_output=True, check=True)
+    assert state._is_plugin(ran.stdout.split(b"\0"))
 
 
 def test_own_process_is_no_orphan() -> None:
