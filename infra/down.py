@@ -19,6 +19,8 @@ from infra.toolchain.environment import LOCAL
 from infra.toolchain.errors import ToolchainError
 from infra.world.topology import PREFIX
 
+_OURS = f"{PREFIX}-"
+
 
 def main(stack: str = LOCAL) -> int:
     """Take everything down; return the exit code."""
@@ -27,11 +29,12 @@ def main(stack: str = LOCAL) -> int:
             _destroy(stack)
         builder.remove()
         sweep()
-    except (ToolchainError, DockerException) as error:
+        home = paths.stack_home(stack)
+        if home.exists():
+            shutil.rmtree(home)
+    except (ToolchainError, DockerException, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    home = paths.stack_home(stack)
-    shutil.rmtree(home, ignore_errors=True)
     print(f"down; {home} is gone too, and with it this stack's record and secrets. Docker Engine still runs")
     return 0
 
@@ -63,23 +66,23 @@ def sweep() -> None:
         except NotFound:
             continue
     for kind in (client.networks, client.volumes):
-        for thing in kind.list(filters={"name": PREFIX}):
-            if str(thing.name).startswith(PREFIX):
+        for thing in kind.list(filters={"name": _OURS}):
+            if str(thing.name).startswith(_OURS):
                 thing.remove()
     left = [str(container.name) for container in _containers(client)]
     for kind in (client.networks, client.volumes):
         left += [
             name
-            for thing in kind.list(filters={"name": PREFIX})
-            if (name := str(thing.name)).startswith(PREFIX)
+            for thing in kind.list(filters={"name": _OURS})
+            if (name := str(thing.name)).startswith(_OURS)
         ]
     if left:
         raise ToolchainError(f"still there: {', '.join(left)}")
 
 
 def _containers(client: docker.DockerClient) -> list[Container]:
-    found = client.containers.list(all=True, filters={"name": PREFIX})
-    return [container for container in found if str(container.name).startswith(PREFIX)]
+    found = client.containers.list(all=True, filters={"name": _OURS})
+    return [container for container in found if str(container.name).startswith(_OURS)]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"  # noqa: S105 - the engine
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 UNCHANGED = "same"
 LONGEST_VALUE = 120
+HIDDEN = "[redacted]"
 # What must never be shown even if somebody put it in clear text where a reference belongs.
 REDACTED = (
     re.compile(r"sk-[A-Za-z0-9_-]{8,}"),
@@ -18,6 +19,8 @@ REDACTED = (
     re.compile(r"(?i)(?<=bearer )(?!\$\{secret:)[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL),
     re.compile(r"AGE-SECRET-KEY-[0-9A-Z]+"),
+    re.compile(r"\b(?:gh[opsur]_|github_pat_|xox[a-z]-|sbp_)[A-Za-z0-9_-]{8,}"),
+    re.compile(r"(?<=://)(?![^/@\s]*\$\{secret:)[^/@\s:]*:[^/@\s]+(?=@)"),
 )
 
 
@@ -57,8 +60,19 @@ class Preview:
 def redact(text: str) -> str:
     """Text with everything that looks like a secret's value blotted out."""
     for pattern in REDACTED:
-        text = pattern.sub("[redacted]", text)
+        text = pattern.sub(HIDDEN, text)
     return text
+
+
+def _blind(value: Any) -> Any:
+    """Value with everything in it that the engine marked as a secret blotted out."""
+    if isinstance(value, Mapping):
+        if SECRET_SIGNATURE in value:
+            return "[secret]"
+        return {key: _blind(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_blind(below) for below in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def _text(value: Any) -> str:
@@ -66,7 +80,7 @@ def _text(value: Any) -> str:
         return "[secret]"
     if value == UNKNOWN:
         return "(known after the update)"
-    text = redact(value if isinstance(value, str) else repr(value))
+    text = redact(value if isinstance(value, str) else repr(_blind(value)))
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}… ({len(text)} characters)"
 
 
@@ -98,9 +112,12 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[Change]:
                 yield from differences(old[key], new[key], below)
         return
     if isinstance(before, str) and isinstance(after, str) and "\n" in before and "\n" in after:
-        old_lines, new_lines = before.splitlines(), after.splitlines()
+        # Before lines are left out: a key is recognised by its first and last line, which stay the same.
+        old_lines, new_lines = redact(before).splitlines(), redact(after).splitlines()
         gone = [line for line in old_lines if line not in new_lines]
         come = [line for line in new_lines if line not in old_lines]
+        if old_lines == new_lines:
+            gone = come = [HIDDEN]
         yield Change(path, _text("\n".join(gone)) or None, _text("\n".join(come)) or None)
         return
     yield Change(path, _text(before), _text(after))

@@ -139,7 +139,7 @@ def _is_plugin(arguments: Sequence[bytes]) -> bool:
 
 
 def _is_reaper(pid: int, proc: Path) -> bool:
-    """Say if a process inherits those of dead ones: the first one, if no engine itself, or a user's systemd."""
+    """Say if a process inherits those of dead ones: the first one, unless an engine, or a user's systemd."""
     try:
         status = (proc / str(pid) / "stat").read_text()
     except OSError:

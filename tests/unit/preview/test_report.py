@@ -54,11 +54,36 @@ def test_values_of_secrets_are_not_shown() -> None:
         "Bearer abcdefghijkl",
         "eyJhbGciOi.eyJzdWIi.c2lnbmF0",
         "AGE-SECRET-KEY-1QQPZ",
+        "ghp_0123456789abcdef",
+        "xoxb-0123-456789-abcdef",
+        "sbp_0123456789abcdef",
     ],
 )
 def test_redaction_blots_out(planted: str) -> None:
     value = planted.removeprefix("Bearer ")
     assert value not in redact(f"before {planted} after")
+
+
+def test_a_password_in_a_url_is_not_shown_and_a_reference_is() -> None:
+    assert redact("postgresql://agents:hunter2@db:5432/x") == "postgresql://[redacted]@db:5432/x"
+    kept = "postgresql://agents:${secret:postgres-password}@db:5432/x and https://host:443/a@b"
+    assert redact(kept) == kept
+
+
+def _key(body: str) -> str:
+    begin, end = (f"-----{word} PRIVATE KEY-----" for word in ("BEGIN", "END"))
+    return f"name: x\n{begin}\n{body}\n{end}\n"
+
+
+def test_the_changed_lines_of_a_key_are_not_shown() -> None:
+    (change,) = differences({"content": _key("MIIold")}, {"content": _key("MIInew")})
+    assert (change.path, change.before, change.after) == ("content", "[redacted]", "[redacted]")
+
+
+def test_secrets_inside_something_new_are_not_shown() -> None:
+    marked = {SECRET_SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "plaintext": '"hunter2"'}
+    (change,) = differences({}, {"login": [marked, "alice"]})
+    assert change.after == "['[secret]', 'alice']"
 
 
 def test_a_reference_in_a_header_is_kept() -> None:

@@ -109,12 +109,16 @@ class Room:
         raise NotFound(name)
 
 
+OTHERS = ["postgres", "old-icupa-local-x", "icupa-localstack"]
+"""Containers that are none of the project's."""
+
+
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     facts = SimpleNamespace(
-        containers=Room("icupa-local-acme", builder.CONTAINER, "postgres", "old-icupa-local-x"),
-        networks=Room("icupa-local-internet", "bridge"),
-        volumes=Room("icupa-local-primary-docker", "data"),
+        containers=Room("icupa-local-acme", builder.CONTAINER, *OTHERS),
+        networks=Room("icupa-local-internet", "bridge", "icupa-localstack_default"),
+        volumes=Room("icupa-local-primary-docker", "data", "icupa-localstack"),
     )
     monkeypatch.setattr("docker.from_env", lambda: facts)
     return facts
@@ -127,8 +131,9 @@ def test_down_leaves_nothing_of_the_project_and_everything_else(
     builder.places().cache.mkdir(parents=True)
     assert down.main() == 0
     assert which(steps.ran) == ["destroy", "stack rm"]
-    assert engine.containers.names == ["postgres", "old-icupa-local-x"]
-    assert (engine.networks.names, engine.volumes.names) == (["bridge"], ["data"])
+    assert engine.containers.names == OTHERS
+    assert engine.networks.names == ["bridge", "icupa-localstack_default"]
+    assert engine.volumes.names == ["data", "icupa-localstack"]
     assert not home.exists()
     assert builder.places().cache.is_dir()
 
@@ -136,14 +141,14 @@ def test_down_leaves_nothing_of_the_project_and_everything_else(
 def test_down_goes_on_by_name_when_destroy_fails(steps: SimpleNamespace, engine: SimpleNamespace) -> None:
     steps.fail = "destroy"
     assert down.main() == 0
-    assert engine.containers.names == ["postgres", "old-icupa-local-x"]
+    assert engine.containers.names == OTHERS
 
 
 def test_down_without_a_stack_only_sweeps(steps: SimpleNamespace, engine: SimpleNamespace) -> None:
     steps.exists = False
     assert down.main() == 0
     assert steps.ran == []
-    assert engine.networks.names == ["bridge"]
+    assert engine.networks.names == ["bridge", "icupa-localstack_default"]
 
 
 def test_down_fails_when_something_stays(
@@ -153,4 +158,23 @@ def test_down_fails_when_something_stays(
     home = paths.private(paths.stack_home("local"))
     assert down.main() == 1
     assert "still there: icupa-local-primary-docker" in capsys.readouterr().err
+    assert home.exists()
+
+
+def test_down_fails_when_secrets_stay(
+    steps: SimpleNamespace,
+    engine: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    home = paths.private(paths.stack_home("local"))
+
+    def others(path: object, *_: object, **rest: object) -> None:
+        raise PermissionError(13, "Permission denied", f"{path}/age.key")
+
+    monkeypatch.setattr("os.rmdir", others)
+    assert down.main() == 1
+    told = capsys.readouterr()
+    assert "Permission denied" in told.err
+    assert "is gone too" not in told.out
     assert home.exists()
