@@ -6,7 +6,8 @@ Identity comes from the verified token only: no header that a proxy might set is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
@@ -80,10 +81,9 @@ class KeySet:
         try:
             document = await self._get(self._settings.oidc_jwks_url or await self._discover())
             entries = [k for k in document["keys"] if k.get("kid") and k.get("use", "sig") == "sig"]
-            keys = {str(k["kid"]): jwt.PyJWK(k) for k in entries if k.get("kty") in {"RSA", "EC", "OKP"}}
-        except (httpx.HTTPError, jwt.PyJWTError, KeyError, TypeError, ValueError):
+        except (httpx.HTTPError, httpx.InvalidURL, AttributeError, KeyError, TypeError, ValueError):
             return  # the cached keys stay good; without any, `key` refuses
-        self._keys, self._fetched = keys, now
+        self._keys, self._fetched = _usable(entries), now
 
     async def _discover(self) -> str:
         issuer = self._settings.oidc_issuer
@@ -97,6 +97,16 @@ class KeySet:
         response.raise_for_status()
         document: Mapping[str, Any] = response.json()
         return document
+
+
+def _usable(entries: Sequence[Mapping[str, Any]]) -> dict[str, jwt.PyJWK]:
+    """Return the keys that tokens may be signed with; one of another kind keeps the others from nobody."""
+    keys = {}
+    for entry in entries:
+        if entry.get("kty") in {"RSA", "EC", "OKP"}:
+            with suppress(jwt.PyJWTError, KeyError, TypeError, ValueError):
+                keys[str(entry["kid"])] = jwt.PyJWK(dict(entry))
+    return keys
 
 
 class TokenVerifier:

@@ -155,7 +155,7 @@ class FakeStore:
 
 @dataclass
 class IdentityProvider:
-    """Issues tokens and serves its keys; `kid` to private key and algorithm."""
+    """Issues tokens and serves its keys, `kid` to private key and algorithm, after `others` as they are."""
 
     keys: dict[str, tuple[PrivateKey, str]] = field(
         default_factory=lambda: {
@@ -163,6 +163,7 @@ class IdentityProvider:
             "ec": (ec.generate_private_key(ec.SECP256R1()), "ES256"),
         }
     )
+    others: list[object] = field(default_factory=list)
     down: bool = False
     key_requests: int = 0
 
@@ -186,7 +187,7 @@ class IdentityProvider:
         if request.url.path.endswith("/openid-configuration"):
             return httpx.Response(200, json={"issuer": ISSUER, "jwks_uri": f"{ISSUER}/jwks"})
         self.key_requests += 1
-        return httpx.Response(200, json={"keys": [self._jwk(kid) for kid in self.keys]})
+        return httpx.Response(200, json={"keys": [*self.others, *map(self._jwk, self.keys)]})
 
     def _jwk(self, kid: str) -> dict[str, Any]:
         key, algorithm = self.keys[kid]

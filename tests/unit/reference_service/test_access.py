@@ -150,6 +150,30 @@ async def test_new_keys_are_found_and_unknown_ones_not_asked_for_again_and_again
     assert login.key_requests == 2
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kty": "EC", "crv": "P-192", "x": "AA", "y": "AA", "kid": "other"},
+        {"kty": "OKP", "crv": "X25519", "x": "AA", "kid": "other"},
+        {"kty": "RSA", "alg": "RSA-OAEP", "n": "AQAB", "e": "AQAB", "kid": "other"},
+        {"kty": "RSA", "kid": "other"},
+    ],
+)
+async def test_a_key_of_another_kind_keeps_nobody_out(
+    service: Service, login: IdentityProvider, other: dict[str, str]
+) -> None:
+    login.others = [other]
+    assert (await service.client.get("/api/whoami", headers=service.bearer())).status_code == 200
+
+
+async def test_an_answer_that_is_no_set_of_keys_is_an_outage(
+    service: Service, login: IdentityProvider
+) -> None:
+    login.others = ["not a key"]
+    refused = await service.client.get("/api/whoami", headers=service.bearer())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "identity_provider_unavailable")
+
+
 async def test_an_outage_of_the_identity_provider_refuses_only_where_no_keys_are_known(
     service: Service, login: IdentityProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
