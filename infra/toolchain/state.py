@@ -103,7 +103,8 @@ def clear_dead_locks(stack: str, room: Path | None = None, proc: Path = Path("/p
             )
         if _is_pulumi(lock.pid, proc):
             raise ToolchainError(f"stack {stack} is locked by {who}, which is running: wait for it to end")
-        lock.file.unlink(missing_ok=True)
+        for file in (lock.file, lock.file.with_name(f"{lock.file.name}.attrs")):
+            file.unlink(missing_ok=True)
         cleared.append(lock)
     return cleared
 
