@@ -210,7 +210,10 @@ class SopsStore:
                     "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "by": by,
                 }
-            data = sops.encrypt(document, self._recipients_of(encrypted))
+            recipients = self._recipients_of(encrypted, document)
+            # In clear, but under the file's authentication code, which SOPS's own list of them is not.
+            document["recipients"] = list(recipients)
+            data = sops.encrypt(document, recipients)
             written = self._replace(OBJECT, data, stored.version) if stored else self._create(OBJECT, data)
             if written:
                 for name, value in values.items():
@@ -218,10 +221,16 @@ class SopsStore:
                 return
         raise SecretStoreError(f"{self.where} is being changed by others all the time; try again")
 
-    def _recipients_of(self, encrypted: Mapping[str, Any]) -> tuple[str, ...]:
+    def _recipients_of(self, encrypted: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]:
+        """Who may read the next version: those configured, else those of this one, unless smuggled in."""
         if self._recipients:
             return self._recipients
         stored = tuple(item["recipient"] for item in encrypted.get("sops", {}).get("age") or ())
+        if set(document.get("recipients", stored)) != set(stored):
+            raise TamperedError(
+                f"{self.where}: its list of recipients was changed by something else than this command;"
+                " name those that are right in icupa:secretstore.recipients"
+            )
         return stored or (sops.find_identity(self._stack).recipient(),)
 
     def _create(self, key: str, data: bytes) -> bool:

@@ -211,6 +211,42 @@ def test_finds_a_tampered_file(store: SopsStore, directory: DirectoryStore, old:
         open_store({}, STACK, record=directory).get("redis-password")
 
 
+def test_writes_nothing_for_a_recipient_who_was_smuggled_in(
+    store: SopsStore, directory: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("redis-password", "one", by="alice")
+    text, mallory = sops.new_identity()
+    stored = directory.get(OBJECT)
+    document = yaml.safe_load(stored.data)
+    (alice,) = document["sops"]["age"]
+    document["sops"]["age"].append({**alice, "recipient": mallory})
+    # In their order: the authentication code is over it.
+    smuggled = yaml.safe_dump(document, sort_keys=False)
+    directory.put_if_match(OBJECT, smuggled.encode(), stored.version)
+
+    again = open_store({}, STACK, record=directory)
+    with pytest.raises(
+        TamperedError, match=r"list of recipients was changed .* icupa:secretstore.recipients"
+    ):
+        again.put("otlp-token", CANARY, by="alice")
+    configured = open_store({"recipients": [alice["recipient"]]}, STACK, record=directory)
+    configured.put("otlp-token", CANARY, by="alice")
+    (tmp_path / "mallory").write_text(text)
+    monkeypatch.setenv("SOPS_AGE_KEY_FILE", str(tmp_path / "mallory"))
+    with pytest.raises(IdentityError):
+        open_store({}, STACK, record=directory).get("otlp-token")
+
+
+def test_recipients_may_not_be_smuggled_in_by_their_own_list_either(
+    store: SopsStore, directory: DirectoryStore
+) -> None:
+    store.put("redis-password", "one", by="alice")
+    rewrite(directory, "recipients:\n    - age1", "recipients:\n    - age2")
+
+    with pytest.raises(TamperedError, match="the file was changed by something else"):
+        store.put("otlp-token", CANARY, by="alice")
+
+
 def test_finds_values_that_changed_places(store: SopsStore, directory: DirectoryStore) -> None:
     store.put_many({"redis-password": "one", "metrics-token": "two"}, by="alice")
     stored = directory.get(OBJECT)
