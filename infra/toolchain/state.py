@@ -230,12 +230,16 @@ def settle(stack: str) -> list[Pending]:
     being updated or deleted is still in state; the next `up` must refresh.
 
     Raises:
-        ToolchainError: if state can't be exported or imported.
+        ToolchainError: if state can't be exported or imported, or another run has begun.
     """
     document = json.loads(_pulumi("stack", "export", "--stack", stack))
     found = pending(document)
     if not found:
         return []
+    # They may be those of a run that began after its lock was looked for; it took that before it wrote them.
+    clear_dead_locks(stack)
+    if json.loads(_pulumi("stack", "export", "--stack", stack)) != document:
+        raise ToolchainError(f"stack {stack} was changed by another run meanwhile: try again")
     client = docker.from_env()
     for operation in found:
         if operation.operation == _CREATING:

@@ -183,6 +183,32 @@ def test_settle_removes_what_was_being_created_and_forgets(monkeypatch: pytest.M
     assert imported == [{"version": 3, "deployment": {"resources": [1]}}]
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_settle_touches_nothing_of_a_run_that_began_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    container = "docker:index/container:Container"
+    operations = [operation("creating", container, "icupa-local-acme")]
+    exports: list[dict[str, Any]] = [{"deployment": {"resources": [], "pending_operations": operations}}]
+    if ended:
+        exports.insert(0, {"deployment": {"resources": [1]}})
+    else:
+        lock(state.backend(), os.getpid())
+        monkeypatch.setattr(state, "_is_pulumi", lambda pid, proc: pid == os.getpid())
+
+    def pulumi(*arguments: str, given: str | None = None) -> str:
+        assert arguments[1] == "export"
+        return json.dumps(exports.pop() if len(exports) > 1 else exports[0])
+
+    engine = Engine()
+    before = sorted(engine.containers.things)
+    monkeypatch.setattr(state, "_pulumi", pulumi)
+    monkeypatch.setattr("docker.from_env", lambda: engine)
+    with pytest.raises(ToolchainError, match=r"changed by another run|which is running"):
+        state.settle(STACK)
+    assert sorted(engine.containers.things) == before
+
+
 def test_settle_leaves_state_without_pending_operations_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ...]] = []
 
