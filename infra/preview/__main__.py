@@ -19,6 +19,7 @@ from infra.paths import REPOSITORY
 from infra.preview.report import markdown, marker, parse, redact
 
 API = "https://api.github.com"
+_WORKFLOW = "github-actions[bot]"
 
 
 def preview(stack: str) -> str:
@@ -45,21 +46,33 @@ def _messages(output: str) -> str:
 
 
 def comment(where: str, stack: str, body: str, token: str) -> None:
-    """Create or replace the stack's comment; `where` is `owner/repository#number`."""
+    """Create or replace the stack's comment; `where` is `owner/repository#number`.
+
+    One that somebody else wrote with that first line is left: he could change the report afterwards.
+    """
     repository, _, number = where.partition("#")
     headers = {"authorization": f"Bearer {token}", "accept": "application/vnd.github+json"}
     with httpx.Client(base_url=API, headers=headers, timeout=30) as client:
+        author = _author(client)
         comments = f"/repos/{repository}/issues/{number}/comments"
         page: str | None = f"{comments}?per_page=100"
         while page:
             answer = client.get(page).raise_for_status()
             for found in answer.json():
-                if found["body"].startswith(marker(stack)):
+                if found["user"]["login"] == author and found["body"].startswith(marker(stack)):
                     address = f"/repos/{repository}/issues/comments/{found['id']}"
                     client.patch(address, json={"body": body}).raise_for_status()
                     return
             page = answer.links.get("next", {}).get("url")
         client.post(comments, json={"body": body}).raise_for_status()
+
+
+def _author(client: httpx.Client) -> str:
+    """Name under which this token writes; a workflow's own token may not ask for it."""
+    answer = client.get("/user")
+    if answer.status_code == httpx.codes.FORBIDDEN:
+        return _WORKFLOW
+    return str(answer.raise_for_status().json()["login"])
 
 
 def main() -> int:

@@ -106,23 +106,32 @@ def test_a_document_without_steps_is_refused() -> None:
         parse({})
 
 
-def test_one_comment_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("author", ["github-actions[bot]", "alice"])
+def test_one_comment_a_stack(monkeypatch: pytest.MonkeyPatch, author: str) -> None:
     import httpx  # noqa: PLC0415 - patched below
 
     calls: list[tuple[str, str]] = []
+    first = "<!-- icupa-preview:local -->\n"
+    comments = [
+        {"id": 6, "body": f"{first}0 to change", "user": {"login": "mallory"}},
+        {"id": 7, "body": f"{first}old", "user": {"login": author}},
+        {"id": 8, "body": "hello", "user": {"login": author}},
+    ]
 
     def handler(request: httpx.Request) -> httpx.Response:
-        calls.append((request.method, request.url.path))
+        if request.url.path == "/user":
+            workflow = author.endswith("[bot]")
+            return httpx.Response(403) if workflow else httpx.Response(200, json={"login": author})
         if request.method == "GET":
-            found = [{"id": 7, "body": "<!-- icupa-preview:local -->\nold"}, {"id": 8, "body": "hello"}]
-            return httpx.Response(200, text=json.dumps(found))
+            return httpx.Response(200, text=json.dumps(comments))
+        calls.append((request.method, request.url.path))
         return httpx.Response(200, json={})
 
     real = httpx.Client
     monkeypatch.setattr(httpx, "Client", lambda **k: real(transport=httpx.MockTransport(handler), **k))
-    comment("icupa/runbooks#5", "local", "<!-- icupa-preview:local -->\nnew", "t")
+    comment("icupa/runbooks#5", "local", f"{first}new", "t")
     comment("icupa/runbooks#5", "staging", "<!-- icupa-preview:staging -->\nnew", "t")
-    assert [c for c in calls if c[0] != "GET"] == [
+    assert calls == [
         ("PATCH", "/repos/icupa/runbooks/issues/comments/7"),
         ("POST", "/repos/icupa/runbooks/issues/5/comments"),
     ]
