@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.up import Recap, recap, resources_changed
+from tests.bench.up import Recap, duration, recap, resources_changed
 
 PLAY = """
 PLAY RECAP *********************************************************************
@@ -44,3 +44,8 @@ def test_resources_that_changed_are_counted(summary: str, changed: int) -> None:
 def test_an_output_without_a_summary_is_not_an_up_without_changes(output: str) -> None:
     with pytest.raises(ValueError, match="summar"):
         resources_changed(output)
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("3s", 3), ("1m5s", 65)])
+def test_the_duration_is_read(said: str, seconds: float) -> None:
+    assert duration(f"Resources:\n    43 unchanged\n\nDuration: {said}\n") == seconds
