@@ -54,6 +54,7 @@ units: {description: "Unit to C(exists), C(enabled) and C(active).", type: dict,
 sysctls: {description: "Settings C(applied), C(differing), C(skipped) and why.", type: dict, returned: always}
 ssh: {description: "Ports of sshd, and the algorithms that it knows.", type: dict, returned: always}
 tables: {description: "Tables of nftables, such as C(inet icupa).", type: list, returned: always}
+audit_outdated: {description: Whether the audit lacks rules of its files., type: bool, returned: always}
 """
 
 PROC_SYS = Path("/proc/sys")
@@ -197,6 +198,11 @@ def table_names() -> list[str]:
     return [f"{table['family']} {table['name']}" for table in tables]
 
 
+def audit_outdated() -> bool:
+    """Whether the rules of the audit were not made of their files yet; false where it isn't installed."""
+    return "should be updated" in (output("/usr/sbin/augenrules", "--check") or "")
+
+
 def main() -> None:
     """Run as a module."""
     module = AnsibleModule(
@@ -232,6 +238,7 @@ def main() -> None:
         sysctls=kernel,
         ssh=ssh_facts(),
         tables=table_names(),
+        audit_outdated=audit_outdated(),
     )
 
 

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ description:
   - Writes whole files, replaces or adds single lines, sets modes and removes files.
   - Every new content is validated before the first file is replaced, so that a refused one changes nothing.
   - Files are replaced by renaming; missing directories are made.
+  - Says which daemons run on older settings than those on disk, whichever play wrote them.
 author: ICUPA operations
 options:
   files:
@@ -55,6 +57,12 @@ options:
     description: Text that a file must hold to be removed, so that nobody else's file ever is.
     type: str
     default: ""
+  daemons:
+    description: >-
+      Unit to C(paths), the files and directories that it reads its settings from, and C(reloads), whether a
+      reload is enough for it to read them again (false by default, it must be restarted).
+    type: dict
+    default: {}
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -72,11 +80,21 @@ EXAMPLES = """
 
 RETURN = """
 changed_paths: {description: What was changed or removed., type: list, returned: always}
+outdated:
+  description: >-
+    Those of the daemons that are active and have not read what is on disk (or would be, in check mode), and
+    those that failed to reload.
+  type: list
+  returned: always
 """
 
 DEFAULT_MODE = 0o644
 DIRECTORY_MODE = 0o755
 ROOT = "root"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ACTIVE = ("active", "activating", "reloading")
+# Moments that systemd keeps: of any change of state, such as the end of a reload; of the main process' start.
+RELOADED, RESTARTED = "StateChangeTimestamp", "ExecMainStartTimestamp"
 
 
 class FilesError(Exception):
@@ -284,6 +302,61 @@ def run(params: dict[str, Any], check: bool, validator: Validator = validate) ->
     return {"changed": bool(paths), "changed_paths": paths, "diff": differences}
 
 
+def unit_properties(unit: str) -> dict[str, str]:
+    """What systemd knows of a unit; moments as `Fri 2026-11-20 08:28:40.123456 UTC`, empty for never."""
+    shown = subprocess.run(
+        [
+            *("systemctl", "show", "--timestamp=us+utc"),
+            f"--property=ActiveState,ReloadResult,{RELOADED},{RESTARTED}",
+            *("--", unit),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+def microseconds(moment: str) -> int:
+    """A moment of systemd as microseconds since 1970; 0 for never."""
+    if moment in ("", "n/a"):
+        return 0
+    _, clock = moment.split(" ", 1)
+    parsed = datetime.strptime(clock, "%Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC)
+    return (parsed - EPOCH) // timedelta(microseconds=1)
+
+
+def last_change(paths: list[str]) -> int:
+    """When the newest of the files and directories came to be as it is, in µs since 1970; 0 for none.
+
+    By the time of the inode, which a rename sets and nobody can choose; a directory's tells of removed files.
+    """
+    given = [Path(path) for path in paths if Path(path).exists()]
+    entries = [entry for path in given if path.is_dir() for entry in path.iterdir()]
+    return max((path.lstat().st_ctime_ns // 1000 for path in [*given, *entries]), default=0)
+
+
+def outdated(
+    daemons: dict[str, dict[str, Any]],
+    changed: list[str],
+    properties: Callable[[str], dict[str, str]] = unit_properties,
+) -> list[str]:
+    """Units that are active and have not read their settings since they changed; `changed` counts always."""
+    found: list[str] = []
+    for unit, daemon in daemons.items():
+        known = properties(unit)
+        if known["ActiveState"] not in ACTIVE:
+            continue
+        reloads = daemon.get("reloads", False)
+        read_at = microseconds(known.get(RELOADED if reloads else RESTARTED, ""))
+        mine = [Path(path) for path in daemon["paths"]]
+        written = any(Path(path).is_relative_to(place) for path in changed for place in mine)
+        failed = reloads and known.get("ReloadResult", "success") != "success"
+        if written or failed or last_change(daemon["paths"]) > read_at:
+            found.append(unit)
+    return found
+
+
 def main() -> None:
     """Run as a module."""
     module = AnsibleModule(
@@ -293,13 +366,15 @@ def main() -> None:
             "modes": {"type": "dict", "default": {}},
             "absent": {"type": "list", "elements": "str", "default": []},
             "mark": {"type": "str", "default": ""},
+            "daemons": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**run(module.params, module.check_mode))
+        result = run(module.params, module.check_mode)
     except FilesError as error:
         module.fail_json(msg=f"{error}. Nothing was changed.")
+    module.exit_json(**result, outdated=outdated(module.params["daemons"], result["changed_paths"]))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import getpass
+import os
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.molecule.machine import eventually
 from tests.unit.roles.modules import load_module
 
 ME = getpass.getuser()
@@ -115,3 +118,83 @@ def test_only_marked_files_are_removed(module: ModuleType, tmp_path: Path) -> No
     wanted = options(absent=[str(ours), str(theirs)], mark="Written by us")
     assert module.run(wanted, check=False)["changed_paths"] == [str(ours)]
     assert theirs.exists()
+
+
+def at(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%a %Y-%m-%d %H:%M:%S.%f UTC")
+
+
+def unit(moment: datetime, **more: str) -> dict[str, str]:
+    """A unit that was started long ago and reloaded at `moment`, or started then if `more` says so."""
+    started = {"ExecMainStartTimestamp": at(datetime(2020, 1, 1, tzinfo=UTC))}
+    return {
+        **{"ActiveState": "active", "ReloadResult": "success", "StateChangeTimestamp": at(moment)},
+        **started,
+        **more,
+    }
+
+
+BEFORE = datetime.now(UTC) - timedelta(hours=1)
+AFTER = datetime.now(UTC) + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("reloads", "known", "expected"),
+    [
+        (True, unit(BEFORE), True),
+        (True, unit(AFTER), False),
+        (True, unit(AFTER, ReloadResult="exit-code"), True),
+        (True, unit(BEFORE, ActiveState="inactive"), False),
+        (False, unit(AFTER), True),
+        (False, unit(BEFORE, ExecMainStartTimestamp=at(AFTER)), False),
+        (False, unit(AFTER, ExecMainStartTimestamp=""), True),
+        (False, unit(AFTER, ExecMainStartTimestamp=at(AFTER), ReloadResult="exit-code"), False),
+    ],
+)
+def test_a_daemon_is_outdated_until_it_has_read_what_is_on_disk(
+    module: ModuleType, tmp_path: Path, reloads: bool, known: dict[str, str], expected: bool
+) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("x\n")
+    daemons = {"a.service": {"paths": [str(path)], "reloads": reloads}}
+    assert module.outdated(daemons, [], lambda _: known) == (["a.service"] if expected else [])
+
+
+def test_a_change_of_this_run_counts_whatever_the_clock_says(module: ModuleType, tmp_path: Path) -> None:
+    daemons = {
+        "a.service": {"paths": [str(tmp_path / "a.d")], "reloads": True},
+        "b.service": {"paths": [str(tmp_path / "a.d2")], "reloads": True},
+    }
+    changed = [str(tmp_path / "a.d" / "not-there-in-check-mode")]
+    assert module.outdated(daemons, changed, lambda _: unit(AFTER)) == ["a.service"]
+    assert module.outdated(daemons, changed, lambda _: unit(AFTER, ActiveState="inactive")) == []
+
+
+def test_a_removed_file_is_a_change_of_its_directory(module: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("x\n")
+    read_at = module.last_change([str(tmp_path)])
+    moment = datetime.fromtimestamp(read_at // 10**6, UTC).replace(microsecond=read_at % 10**6)
+    daemons = {"a.service": {"paths": [str(tmp_path)]}}
+
+    def known(_: str) -> dict[str, str]:
+        return unit(moment, ExecMainStartTimestamp=at(moment))
+
+    assert module.outdated(daemons, [], known) == []
+    eventually(lambda: stamp(tmp_path.parent) > read_at, "the clock of the file system moves on")
+    (tmp_path / "a.conf").unlink()
+    assert module.outdated(daemons, [], known) == ["a.service"]
+
+
+def stamp(directory: Path) -> int:
+    """Present time of the file system in microseconds."""
+    probe = directory / "probe"
+    probe.write_text("")
+    return probe.stat().st_ctime_ns // 1000
+
+
+def test_files_written_with_an_old_date_are_new(module: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "a.conf"
+    path.write_text("x\n")
+    os.utime(path, (0, 0))
+    daemons = {"a.service": {"paths": [str(path)], "reloads": True}}
+    assert module.outdated(daemons, [], lambda _: unit(BEFORE)) == ["a.service"]
