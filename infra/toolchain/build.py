@@ -16,7 +16,7 @@ from infra import paths
 from infra.toolchain import resolve
 from infra.toolchain.commands import log_file, logged
 from infra.toolchain.errors import ToolchainError
-from infra.toolchain.locks import exclusive
+from infra.toolchain.locks import alone, exclusive, shared
 from infra.toolchain.pins import GoBuild, ModuleFiles, Pin, Wheel
 from infra.toolchain.progress import Progress
 from infra.toolchain.resolve import Source, Tool
@@ -48,7 +48,8 @@ def build(pin: Pin, go: Path | None, tools: Callable[[str], Tool], progress: Pro
             if pin.go is not None:
                 if go is None:
                     raise ToolchainError(f"{pin.name}: Go is needed to build it")
-                _go(_Shop(pin, work, out, progress), pin.go, go, tools)
+                with shared(_compiled_lock()):
+                    _go(_Shop(pin, work, out, progress), pin.go, go, tools)
             elif pin.pypi is not None:
                 _wheel(pin, pin.pypi, work, out, progress)
             _seal(out)
@@ -60,9 +61,23 @@ def build(pin: Pin, go: Path | None, tools: Callable[[str], Tool], progress: Pro
     return built
 
 
+def drop_compiled() -> None:
+    """Remove what the compiler kept for a next build, gigabytes by now; not while one is built."""
+    with alone(_compiled_lock()) as free:
+        if free:
+            shutil.rmtree(_compiled(), ignore_errors=True)
+
+
+def _compiled() -> Path:
+    return paths.cache_home() / "go" / "build"
+
+
+def _compiled_lock() -> Path:
+    return paths.cache_home() / "locks" / "compiled.lock"
+
+
 def go_environment(inherited: Mapping[str, str], go: Path) -> dict[str, str]:
     """Return the environment of a Go build: static, as pinned, with no setting of the user's left."""
-    room = paths.cache_home() / "go"
     return {
         **inherited,
         "PATH": os.pathsep.join([str(go.parent), inherited.get("PATH", os.defpath)]),
@@ -71,8 +86,8 @@ def go_environment(inherited: Mapping[str, str], go: Path) -> dict[str, str]:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
         "GO111MODULE": "on",
-        "GOMODCACHE": inherited.get("GOMODCACHE") or str(room / "modules"),
-        "GOCACHE": inherited.get("GOCACHE") or str(room / "build"),
+        "GOMODCACHE": inherited.get("GOMODCACHE") or str(paths.cache_home() / "go" / "modules"),
+        "GOCACHE": inherited.get("GOCACHE") or str(_compiled()),
     }
 
 

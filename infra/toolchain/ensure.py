@@ -119,6 +119,8 @@ def run(groups: Sequence[str], *, table: bool) -> int:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        if absent:
+            build.drop_compiled()
         link_tools(toolchain.tools.values())
         unlink_others(toolchain.pins)
         copy_for_images(tool for tool in toolchain.tools.values() if tool.pin.image)
