@@ -95,7 +95,7 @@ def test_orphans_are_plugins_of_this_home_whose_engine_is_gone(tmp_path: Path) -
     for pid, parent, command, environ in (
         (10, 1, b"/x/pulumi-resource-docker\0127.0.0.1:1", own),
         (11, 9, b"/x/pulumi-resource-docker\0127.0.0.1:1", own),
-        (12, 1, b"/x/pulumi-resource-docker\0127.0.0.1:1", b"PULUMI_HOME=/root/.pulumi\0"),
+        (12, 1, b"/x/pulumi-resource-docker\0127.0.0.1:1", b"PULUMI_HOME=/home/ops/.pulumi\0"),
         (13, 1, b"/usr/bin/python3\0-m\0http.server", own),
         (14, 1, b"/x/venv/bin/python\0-m\0infra.providers.plugins\0docker\0127.0.0.1:1", own),
         (15, 1, b"tail\0-f\0/home/ops/pulumi-up.log", own),
