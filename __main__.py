@@ -10,12 +10,12 @@ from infra.config.runtime import runtime_stack
 from infra.config.trust import MissingFileError, certificates
 from infra.dns.records import Records, RecordsArgs
 from infra.hosts import make_hosts
+from infra.local import REGISTRY
 from infra.outputs import record, secretstore, settings, urls
 from infra.registry import Images, ImagesArgs, ReleaseError, build_settings, release_commit
 from infra.runtimes.vm import VmRuntime, VmRuntimeArgs
 from infra.services.context import Context
 from infra.world.outside import OutsideWorld
-from infra.world.topology import REGISTRY
 
 environment = pulumi.get_stack()
 try:

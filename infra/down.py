@@ -14,10 +14,10 @@ from docker.errors import DockerException, NotFound
 from docker.models.containers import Container
 
 from infra import paths
+from infra.local import PREFIX
 from infra.toolchain import builder, state
 from infra.toolchain.environment import LOCAL
 from infra.toolchain.errors import ToolchainError
-from infra.world.topology import PREFIX
 
 _OURS = f"{PREFIX}-"
 

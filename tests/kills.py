@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from infra import paths
+from infra import local, paths
 from infra.toolchain import state
-from infra.world import topology
 from tests.running import PULUMI_UP, SITE, STACK, UP, play, serves, succeeds
 
 _CONTAINER = "docker:index/container:Container"
 _SHOWN = "docker:index:Container"
-_MADE_ANEW = (topology.TRACES.name, topology.VENDORS.name, topology.LOGIN.name, topology.STANDBY.name)
+_MADE_ANEW = (local.TRACES.name, local.VENDORS.name, local.LOGIN.name, local.STANDBY.name)
 """Resources with work to do: a machine and, beside it, parties of the outside world."""
 
 
@@ -36,7 +35,7 @@ PROGRAM_MOMENTS = (
     Moment("the first container is being deleted", rf"{_SHOWN} \S+ deleting"),
     Moment("the first container is being made", rf"{_SHOWN} \S+ creating"),
     Moment("two containers are made", rf"{_SHOWN} \S+ created", 2),
-    Moment("the machine is being made", rf"{_SHOWN} {topology.STANDBY.name} creating"),
+    Moment("the machine is being made", rf"{_SHOWN} {local.STANDBY.name} creating"),
 )
 PLAY_MOMENTS = (
     Moment("files of controls are written, nothing is reloaded", r"^TASK \[hardening : Load the firewall"),
@@ -118,7 +117,7 @@ def kill_program(moment: Moment) -> None:
 
 def kill_play(moment: Moment) -> None:
     """Kill the site play at a moment of its work on a machine that is new."""
-    succeeds(anew([topology.STANDBY.name]))
+    succeeds(anew([local.STANDBY.name]))
     killed_at(SITE, moment)
 
 
@@ -137,11 +136,11 @@ def repaired() -> float:
 
 def settled() -> None:
     """Assert that the stack serves in both regions, and that a second run has nothing to change."""
-    for place in topology.MACHINES:
+    for place in local.MACHINES:
         serves(place.region)
     succeeds([*PULUMI_UP, "--expect-no-changes"])
     played = play()
-    assert played.hosts == {place.name for place in topology.MACHINES}
+    assert played.hosts == {place.name for place in local.MACHINES}
     assert played.changes == []
     assert list(state.locks(STACK)) == []
 

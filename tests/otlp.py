@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from infra import local
 from infra.record import open_record
 from infra.services import names
 from infra.site.outputs import read_outputs
-from infra.world import topology
 from infra.world.traces import sink_file
 from tests.running import STACK
 
@@ -46,16 +46,16 @@ def until(condition: Callable[[], bool], what: str, seconds: float = _TIMEOUT, p
         time.sleep(poll)
 
 
-def active_machine() -> topology.Machine:
+def active_machine() -> local.Machine:
     """The machine that serves the public name."""
     active = open_record(read_outputs(STACK).record).state().active_host
-    return next(machine for machine in topology.MACHINES if machine.name == active)
+    return next(machine for machine in local.MACHINES if machine.name == active)
 
 
 class MachineTelemetry:
     """Collector and service of one machine."""
 
-    def __init__(self, machine: topology.Machine) -> None:
+    def __init__(self, machine: local.Machine) -> None:
         self._inside = ["docker", "exec", "-i", machine.container]
         state = open_record(read_outputs(STACK).record).state()
         self._service = f"{names.AGENTS}-{state.host(machine.name).active_slot}"
@@ -88,12 +88,12 @@ class MachineTelemetry:
 def sink_lines(signal: str, text: str) -> str:
     """What the sink has of a signal, as text: the lines with `text`."""
     command = ["sh", "-c", 'grep -F -- "$1" "$2" || test $? = 1', "sh", text, sink_file(signal)]
-    return output(["docker", "exec", topology.TRACES.container, *command])
+    return output(["docker", "exec", local.TRACES.container, *command])
 
 
 def sink_spans(run: str) -> Counter[int]:
     """How often the sink has each span of a run of `otlp_load`, by number."""
     pattern = f'"spanId":"{run}[0-9a-f]{{8}}"'
     command = ["sh", "-c", 'grep -oE -- "$1" "$2" || test $? = 1', "sh", pattern, sink_file("traces")]
-    found = output(["docker", "exec", topology.TRACES.container, *command]).split()
+    found = output(["docker", "exec", local.TRACES.container, *command]).split()
     return Counter(int(item[-9:-1], 16) for item in found)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra import paths
+from infra import local, paths
 from infra.site.outputs import read_outputs
 from infra.smoke import report
 from infra.smoke.checks import Smoke
 from infra.smoke.target import find_target
-from infra.world import topology
 from tests.molecule.machine import Machine, eventually
 
 STACK = "local"
@@ -87,7 +86,7 @@ def serves(region: str | None = None, deadline: float = 120.0) -> None:
         raise AssertionError("\n".join([str(error), *last])) from None
 
 
-def machine(place: topology.Machine) -> Machine:
+def machine(place: local.Machine) -> Machine:
     """Handle of a machine of the stack."""
     return Machine(place.container)
 

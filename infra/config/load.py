@@ -20,7 +20,7 @@ from infra import paths
 from infra.config import rules
 from infra.config.model import Stack, StandbyVariables
 from infra.config.types import Accepts
-from infra.secretstore.references import REFERENCE
+from infra.secrets.references import REFERENCE
 
 NAMESPACE = "icupa"
 STACK_DIRECTORY = paths.REPOSITORY / "stacks"

@@ -71,7 +71,7 @@ class _Machine(Model):
 
 
 class DockerMachine(_Machine):
-    """A systemd machine in a container; its address stands in `infra/world/topology.py`."""
+    """A systemd machine in a container; its address stands in `infra/local.py`."""
 
     cpus: Cpus = 2
     memory_gb: MemoryGb = 4

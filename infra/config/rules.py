@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from infra import local
 from infra.config.model import Role, Variables
 from infra.config.types import DomainName
-from infra.world import topology
 
 Location = tuple[str | int, ...]
 
@@ -58,7 +58,7 @@ def _machines(values: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(where, f"{key} {', '.join(found)}", f"a {key} of its own for every machine")
     if hosts.get("driver") != "docker":
         return
-    places = {machine.name: machine.region for machine in topology.MACHINES}
+    places = {machine.name: machine.region for machine in local.MACHINES}
     for index, machine in enumerate(machines):
         name, region = machine.get("name"), machine.get("region")
         if isinstance(name, str) and isinstance(region, str) and places.get(name) != region:

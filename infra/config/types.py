@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StrictBool, StrictStr
 
-from infra.secretstore.catalogue import CATALOGUE
-from infra.secretstore.references import REFERENCE
+from infra.secrets.catalogue import CATALOGUE
+from infra.secrets.references import REFERENCE
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_docker_build as docker_build
 
-from infra import paths
+from infra import local, paths
 from infra.config.model import DockerHosts, DockerMachine
 from infra.config.trust import mounted_text
 from infra.hosts.model import Host
 from infra.images import BuildSettings, ImageSource, local_image, local_tag
-from infra.world import topology
 
 _IMAGE = ImageSource("machine", "images/machine")
 IDENTITY_PATH = "/etc/icupa/machine"
@@ -42,7 +41,7 @@ class DockerMachines(pulumi.ComponentResource):
     hosts: tuple[Host, ...]
 
     def __init__(self, name: str, args: DockerHostsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        places = {machine.name: machine for machine in topology.MACHINES}
+        places = {machine.name: machine for machine in local.MACHINES}
         super().__init__("icupa:hosts:DockerMachines", name, None, opts)
         image = local_image(_IMAGE, args.build, pulumi.ResourceOptions(parent=self))
         self.hosts = tuple(
@@ -53,7 +52,7 @@ class DockerMachines(pulumi.ComponentResource):
     def _machine(
         self,
         machine: DockerMachine,
-        place: topology.Machine,
+        place: local.Machine,
         args: DockerHostsArgs,
         image: docker_build.Image,
     ) -> Host:
@@ -85,12 +84,12 @@ class DockerMachines(pulumi.ComponentResource):
             cgroupns_mode="private",
             cpus=f"{machine.cpus}.0",
             memory=machine.memory_gb * _MIB_A_GB,
-            dns=[str(topology.RESOLVER.address)],
+            dns=[str(local.RESOLVER.address)],
             restart="unless-stopped",
             stop_signal="SIGRTMIN+3",
             stop_timeout=60,
             networks_advanced=[
-                docker.ContainerNetworksAdvancedArgs(name=topology.NETWORK, ipv4_address=str(place.address)),
+                docker.ContainerNetworksAdvancedArgs(name=local.NETWORK, ipv4_address=str(place.address)),
                 docker.ContainerNetworksAdvancedArgs(name=network.name),
             ],
             volumes=[

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from infra.secretstore.references import REFERENCE
+from infra.secrets.references import REFERENCE
 from infra.services.agents import image_variable
 from infra.services.model import (
     CommandProbe,

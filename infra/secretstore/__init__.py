@@ -1,4 +1,4 @@
-"""References to secrets, their catalogue, and the store that holds their values (SEC-4)."""
+"""The store that holds the values of secrets (SEC-4)."""
 
 from __future__ import annotations
 

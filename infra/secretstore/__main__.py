@@ -15,8 +15,8 @@ from rich.table import Table
 from infra.paths import is_local
 from infra.record import RecordError
 from infra.record.stack import load_stack, record_of
+from infra.secrets.catalogue import CATALOGUE, OURS
 from infra.secretstore import SecretStoreError, open_store, sops
-from infra.secretstore.catalogue import CATALOGUE, OURS
 from infra.secretstore.prepare import prepare
 from infra.secretstore.store import SopsStore, check_name
 

@@ -17,9 +17,8 @@ import bcrypt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from infra import paths
-from infra.secretstore import catalogue
-from infra.world import topology
+from infra import local, paths
+from infra.secrets import catalogue
 
 REGISTRY_USER = "icupa"
 """User who may push to the local registry."""
@@ -114,7 +113,7 @@ def _htpasswd_serves(text: str, source: Source) -> bool:
 
 def _docker_config(source: Source) -> str:
     login = f"{REGISTRY_USER}:{source.secret('registry-password')}".encode()
-    return _json({"auths": {topology.REGISTRY.host: {"auth": base64.b64encode(login).decode()}}})
+    return _json({"auths": {local.REGISTRY.host: {"auth": base64.b64encode(login).decode()}}})
 
 
 def _login_seed(source: Source) -> str:
@@ -195,15 +194,15 @@ def _machine(name: str) -> tuple[Mount, ...]:
 
 MOUNTS: tuple[Mount, ...] = (
     *(mount for party in catalogue.TLS_PARTIES for mount in _tls(party.name)),
-    *(mount for machine in topology.MACHINES for mount in _machine(machine.name)),
-    Mount(topology.ACME.name, AUTHORITY, _public(catalogue.WORLD_CA_CERTIFICATE), 0o644),
-    Mount(topology.ACME.name, "intermediate.crt", _public(catalogue.ACME_CERTIFICATE), 0o644),
-    Mount(topology.ACME.name, "intermediate.key", _secret(catalogue.ACME_KEY)),
-    Mount(topology.NAMESERVER.name, "tsig.conf", _tsig),
-    Mount(topology.REGISTRY.name, "htpasswd", _htpasswd, keep=_htpasswd_serves),
-    Mount(topology.LOGIN.name, "seed.json", _login_seed),
-    Mount(topology.VENDORS.name, "seed.json", _vendors_seed),
-    Mount(topology.TRACES.name, "token", _secret("otlp-token")),
+    *(mount for machine in local.MACHINES for mount in _machine(machine.name)),
+    Mount(local.ACME.name, AUTHORITY, _public(catalogue.WORLD_CA_CERTIFICATE), 0o644),
+    Mount(local.ACME.name, "intermediate.crt", _public(catalogue.ACME_CERTIFICATE), 0o644),
+    Mount(local.ACME.name, "intermediate.key", _secret(catalogue.ACME_KEY)),
+    Mount(local.NAMESERVER.name, "tsig.conf", _tsig),
+    Mount(local.REGISTRY.name, "htpasswd", _htpasswd, keep=_htpasswd_serves),
+    Mount(local.LOGIN.name, "seed.json", _login_seed),
+    Mount(local.VENDORS.name, "seed.json", _vendors_seed),
+    Mount(local.TRACES.name, "token", _secret("otlp-token")),
     Mount(WORLD, AUTHORITY, _public(catalogue.WORLD_CA_CERTIFICATE), 0o644),
     Mount(OPERATOR, "id_ed25519", _secret("operator-ssh-key")),
     Mount(OPERATOR, "id_ed25519.pub", _public(catalogue.OPERATOR_PUBLIC_KEY), 0o644),

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infra import paths
-from infra.secretstore import catalogue, mounts, open_store, pki, sops
-from infra.secretstore.catalogue import CATALOGUE
+from infra import local, paths
+from infra.secrets import catalogue
+from infra.secrets.catalogue import CATALOGUE
+from infra.secretstore import mounts, open_store, pki, sops
 from infra.secretstore.errors import IdentityError, MissingSecretError, SecretConfigError
 from infra.secretstore.mounts import MOUNTS, Mount
 from infra.secretstore.store import SopsStore
-from infra.world import topology
 
 _PRIVATE_DIRECTORY = 0o700
 _STAMP = "prepared.json"
@@ -203,9 +203,11 @@ def _public_names() -> list[str]:
 
 
 def _definition() -> str:
-    """Digest of what decides about the result: the code of this package and the topology."""
+    """Digest of what decides about the result: the code of this package and the names it goes by."""
     digest = hashlib.sha256()
-    for module in (*sorted(Path(__file__).parent.glob("*.py")), Path(topology.__file__)):
+    packages = (Path(__file__).parent, Path(catalogue.__file__).parent)
+    modules = [module for package in packages for module in sorted(package.glob("*.py"))]
+    for module in (*modules, Path(local.__file__)):
         digest.update(module.read_bytes())
     return digest.hexdigest()
 

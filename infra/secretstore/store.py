@@ -13,8 +13,9 @@ import yaml
 
 from infra.paths import is_local
 from infra.record import ConflictError, NotFoundError, Store, Stored
-from infra.secretstore import references, sops
-from infra.secretstore.catalogue import CATALOGUE
+from infra.secrets import references
+from infra.secrets.catalogue import CATALOGUE
+from infra.secretstore import sops
 from infra.secretstore.errors import (
     MissingSecretError,
     SecretStoreError,

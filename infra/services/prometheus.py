@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from infra.secretstore.references import reference
+from infra.secrets.references import reference
 from infra.services import names
 from infra.services.context import Context
 from infra.services.model import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.secretstore.references import reference
+from infra.secrets.references import reference
 from infra.services import names
 from infra.services.context import Context
 from infra.services.model import (

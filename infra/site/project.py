@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from infra.runtimes.compose import PROFILES_VARIABLE
-from infra.secretstore.references import find
+from infra.secrets.references import find
 from infra.services.agents import SWITCHES_DIRECTORY, SWITCHES_FILE, image_variable
 from infra.services.topology import PROJECT_FILE
 from infra.site import envfile

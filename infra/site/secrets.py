@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from infra.record import RecordError
-from infra.secretstore import SecretStoreError, open_store, references
+from infra.secrets import references
+from infra.secretstore import SecretStoreError, open_store
 
 Resolve = Callable[[str], str]
 

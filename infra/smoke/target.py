@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra import local
 from infra.paths import REPOSITORY
 from infra.record import RecordError, open_record
 from infra.secretstore import SecretStore, SecretStoreError, open_store
 from infra.site.outputs import HostOutput, StackOutputs
-from infra.world import login, topology
+from infra.world import login
 
 SMOKE_SECRET = "login-smoke-secret"  # noqa: S105 - a secret's name
 
@@ -70,7 +71,7 @@ def find_target(outputs: StackOutputs, stack: str, region: str | None = None) ->
     except (RecordError, SecretStoreError) as error:
         raise TargetError(f"stack {stack}: {error}") from error
     dns = settings["dns"]
-    local = outputs.domain == topology.DOMAIN
+    is_local = outputs.domain == local.DOMAIN
     return Target(
         stack=stack,
         name=f"{region}.{outputs.domain}" if region else outputs.domain,
@@ -83,8 +84,8 @@ def find_target(outputs: StackOutputs, stack: str, region: str | None = None) ->
         issuer=settings["login"]["issuer"],
         client=login.SMOKE_CLIENT,
         secrets=secrets,
-        user=BrowserUser(login.ALICE.email, f"login-password-{login.ALICE.name}") if local else None,
-        trace_container=topology.TRACES.container if local else None,
+        user=BrowserUser(login.ALICE.email, f"login-password-{login.ALICE.name}") if is_local else None,
+        trace_container=local.TRACES.container if is_local else None,
         trace_query=settings.get("trace_query"),
     )
 

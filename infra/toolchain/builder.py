@@ -20,12 +20,12 @@ from docker.errors import DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 
 from infra import paths
+from infra.local import REGISTRY
 from infra.toolchain import base, debian, environment
 from infra.toolchain.errors import ToolchainError
 from infra.toolchain.locks import exclusive
 from infra.toolchain.progress import Progress
 from infra.toolchain.resolve import Tool
-from infra.world.topology import REGISTRY
 
 CONTAINER = "icupa-buildkit"
 PACKAGES = (*base.PACKAGES, "runc")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from infra.world import topology
+from infra import local
 
 CONFIGURATION_PATH = "/etc/step-ca/ca.json"
-SECRETS_PATH = topology.SECRETS_PATH
+SECRETS_PATH = local.SECRETS_PATH
 STORAGE_PATH = "/var/lib/acme"
 LIFETIME = "2160h"
 """How long a certificate is valid, as at Let's Encrypt."""
@@ -27,15 +27,15 @@ def configuration(lifetime: str = LIFETIME) -> dict[str, Any]:
         "root": f"{SECRETS_PATH}/ca.pem",
         "crt": f"{SECRETS_PATH}/intermediate.crt",
         "key": f"{SECRETS_PATH}/intermediate.key",
-        "address": f":{topology.ACME.port}",
-        "dnsNames": [topology.ACME.host],
+        "address": f":{local.ACME.port}",
+        "dnsNames": [local.ACME.host],
         "logger": {"format": "json"},
         "db": {"type": "bbolt", "dataSource": f"{STORAGE_PATH}/acme.db"},
         "authority": {
             "provisioners": [
                 {
                     "type": "ACME",
-                    "name": topology.ACME_PROVISIONER,
+                    "name": local.ACME_PROVISIONER,
                     "challenges": ["dns-01"],
                     "claims": {
                         "minTLSCertDuration": _SHORTEST,
@@ -56,5 +56,5 @@ def files() -> dict[str, str]:
 
 def command() -> list[str]:
     """Arguments of step-ca: its configuration, and the resolver that it validates through."""
-    resolver = f"{topology.RESOLVER.address}:{topology.RESOLVER.port}"
+    resolver = f"{local.RESOLVER.address}:{local.RESOLVER.port}"
     return [CONFIGURATION_PATH, "--resolver", resolver]

@@ -6,20 +6,20 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from infra.world import topology
+from infra import local
 
 CONFIGURATION_PATH = "/etc/login/settings.json"
-SECRETS_PATH = topology.SECRETS_PATH
+SECRETS_PATH = local.SECRETS_PATH
 STORAGE_PATH = "/var/lib/login"
 
-ISSUER = f"https://{topology.LOGIN.host}"
+ISSUER = f"https://{local.LOGIN.host}"
 AUDIENCE = "icupa-agents"
 """`aud` of access tokens for the service's API."""
 OTHER_AUDIENCE = "icupa-other"
 """`aud` of tokens that the service must refuse."""
-RESOURCE = f"https://{topology.DOMAIN}"
+RESOURCE = f"https://{local.DOMAIN}"
 """Resource indicator (RFC 8707) that asks for `AUDIENCE`; the clients below get it without asking."""
-OTHER_RESOURCE = f"https://other.{topology.ZONE}"
+OTHER_RESOURCE = f"https://other.{local.ZONE}"
 PROXY_CLIENT = "agents"
 SMOKE_CLIENT = "smoke"
 EXPIRING_CLIENT = "expiring"
@@ -44,7 +44,7 @@ USERS = (ALICE, BOB)
 
 def redirect_uris() -> list[str]:
     """Where the proxy gets people back: the public name and each region's."""
-    hosts = (topology.DOMAIN, *(machine.host for machine in topology.MACHINES))
+    hosts = (local.DOMAIN, *(machine.host for machine in local.MACHINES))
     return [f"https://{host}/oauth2/callback" for host in hosts]
 
 
@@ -57,7 +57,7 @@ def settings() -> dict[str, Any]:
     machine_client = {"grant_types": ["client_credentials"], "resources": [RESOURCE, OTHER_RESOURCE]}
     return {
         "issuer": ISSUER,
-        "port": topology.LOGIN.port,
+        "port": local.LOGIN.port,
         "secrets": SECRETS_PATH,
         "state": STORAGE_PATH,
         "users": [{"name": user.name, "email": user.email, "groups": list(user.groups)} for user in USERS],

@@ -9,11 +9,11 @@ that a replay can't conflict.
 
 from __future__ import annotations
 
-from infra.world import topology
+from infra import local
 
 CONFIGURATION_PATH = "/etc/knot/knot.conf"
 ZONES_PATH = "/etc/knot/zones"
-SECRETS_PATH = topology.SECRETS_PATH
+SECRETS_PATH = local.SECRETS_PATH
 STORAGE_PATH = "/var/lib/knot"
 RUN_PATH = "/run/knot"
 """Must be empty at a start: Knot takes a process file that a killed one left for a server that is running."""
@@ -32,7 +32,7 @@ _NEGATIVE_TTL = 1
 
 def certificate_names() -> tuple[str, ...]:
     """Names that get a certificate by DNS-01: the public one and each region's."""
-    return (topology.DOMAIN, *(machine.host for machine in topology.MACHINES))
+    return (local.DOMAIN, *(machine.host for machine in local.MACHINES))
 
 
 def challenge_name(name: str) -> str:
@@ -41,42 +41,42 @@ def challenge_name(name: str) -> str:
     Raises:
         ValueError: if `name` is not below the zone.
     """
-    label = name.removesuffix(f".{topology.ZONE}")
+    label = name.removesuffix(f".{local.ZONE}")
     if label == name:
-        raise ValueError(f"{name!r} is not a name in {topology.ZONE}")
-    return f"{label}.{topology.CHALLENGE_ZONE}"
+        raise ValueError(f"{name!r} is not a name in {local.ZONE}")
+    return f"{label}.{local.CHALLENGE_ZONE}"
 
 
 def _head(zone: str) -> list[str]:
-    nameserver = topology.NAMESERVER.host
+    nameserver = local.NAMESERVER.host
     return [
         f"$ORIGIN {zone}.",
         f"$TTL {TTL}",
-        f"@ SOA {nameserver}. hostmaster.{topology.ZONE}. {_SERIAL} 3600 600 86400 {_NEGATIVE_TTL}",
+        f"@ SOA {nameserver}. hostmaster.{local.ZONE}. {_SERIAL} 3600 600 86400 {_NEGATIVE_TTL}",
         f"@ NS {nameserver}.",
     ]
 
 
 def zone() -> str:
     """Zone file of the environment's zone; without the public record, which bootstrap and failover write."""
-    lines = _head(topology.ZONE)
-    lines += [f"{party.host}. A {party.address}" for party in topology.PARTIES]
-    lines += [f"{machine.host}. A {machine.address}" for machine in topology.MACHINES]
-    lines.append(f"{topology.CHALLENGE_ZONE}. NS {topology.NAMESERVER.host}.")
+    lines = _head(local.ZONE)
+    lines += [f"{party.host}. A {party.address}" for party in local.PARTIES]
+    lines += [f"{machine.host}. A {machine.address}" for machine in local.MACHINES]
+    lines.append(f"{local.CHALLENGE_ZONE}. NS {local.NAMESERVER.host}.")
     lines += [f"_acme-challenge.{name}. CNAME {challenge_name(name)}." for name in certificate_names()]
     return "\n".join(lines) + "\n"
 
 
 def challenge_zone() -> str:
     """Zone file of the challenge zone: empty, ACME clients write to it."""
-    return "\n".join(_head(topology.CHALLENGE_ZONE)) + "\n"
+    return "\n".join(_head(local.CHALLENGE_ZONE)) + "\n"
 
 
 def configuration() -> str:
     """Text of knot.conf; the keys are in a mounted file of their own."""
     return f"""\
 server:
-    listen: [ 0.0.0.0@{topology.NAMESERVER.port} ]
+    listen: [ 0.0.0.0@{local.NAMESERVER.port} ]
     user: knot:knot
     rundir: {RUN_PATH}
     identity: ""
@@ -98,14 +98,14 @@ acl:
     update-type: [ A, AAAA ]
     update-owner: name
     update-owner-match: equal
-    update-owner-name: [ {topology.DOMAIN}. ]
+    update-owner-name: [ {local.DOMAIN}. ]
   - id: {ACME_KEY}
     key: {ACME_KEY}
     action: update
     update-type: [ TXT ]
     update-owner: name
     update-owner-match: sub
-    update-owner-name: [ {topology.CHALLENGE_ZONE}. ]
+    update-owner-name: [ {local.CHALLENGE_ZONE}. ]
 
 template:
   - id: default
@@ -116,11 +116,11 @@ template:
     semantic-checks: on
 
 zone:
-  - domain: {topology.ZONE}.
-    file: {ZONES_PATH}/{topology.ZONE}.zone
+  - domain: {local.ZONE}.
+    file: {ZONES_PATH}/{local.ZONE}.zone
     acl: [ {FAILOVER_KEY} ]
-  - domain: {topology.CHALLENGE_ZONE}.
-    file: {ZONES_PATH}/{topology.CHALLENGE_ZONE}.zone
+  - domain: {local.CHALLENGE_ZONE}.
+    file: {ZONES_PATH}/{local.CHALLENGE_ZONE}.zone
     acl: [ {ACME_KEY} ]
 """
 
@@ -129,6 +129,6 @@ def files() -> dict[str, str]:
     """Every configuration file of the container, path to text."""
     return {
         CONFIGURATION_PATH: configuration(),
-        f"{ZONES_PATH}/{topology.ZONE}.zone": zone(),
-        f"{ZONES_PATH}/{topology.CHALLENGE_ZONE}.zone": challenge_zone(),
+        f"{ZONES_PATH}/{local.ZONE}.zone": zone(),
+        f"{ZONES_PATH}/{local.CHALLENGE_ZONE}.zone": challenge_zone(),
     }

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_docker as docker
 
-from infra import paths
+from infra import local, paths
 from infra.images import BuildSettings, ImageSource, local_image, local_tag
-from infra.world import acme, login, nameserver, registry, resolver, topology, traces, vendors
+from infra.world import acme, login, nameserver, registry, resolver, traces, vendors
 
 # Reads the mounted files whoever prepared them, and binds ports below 1024 on engines that don't grant that.
 _CAPABILITIES = ("CAP_DAC_READ_SEARCH", "CAP_NET_BIND_SERVICE")
@@ -33,7 +33,7 @@ class Container:
     every start finds empty, `health` a command.
     """
 
-    party: topology.Party
+    party: local.Party
     image: ImageSource
     files: Mapping[str, str]
     health: tuple[str, ...]
@@ -49,17 +49,17 @@ def containers() -> tuple[Container, ...]:
     """Every container of the outside world."""
     return (
         Container(
-            topology.NAMESERVER,
+            local.NAMESERVER,
             ImageSource("nameserver", "images/nameserver"),
             nameserver.files(),
-            _resolves(topology.ZONE),
+            _resolves(local.ZONE),
             storage=nameserver.STORAGE_PATH,
             scratch=nameserver.RUN_PATH,
             resolves=False,
             capabilities=_DROPS_ROOT,
         ),
         Container(
-            topology.RESOLVER,
+            local.RESOLVER,
             ImageSource("resolver", "images/resolver"),
             resolver.files(),
             _resolves("localhost"),
@@ -68,39 +68,39 @@ def containers() -> tuple[Container, ...]:
             capabilities=_DROPS_ROOT,
         ),
         Container(
-            topology.ACME,
+            local.ACME,
             ImageSource("acme", "images/acme", tools=("step-ca",)),
             acme.files(),
-            _accepts(topology.ACME.port),
+            _accepts(local.ACME.port),
             command=tuple(acme.command()),
             storage=acme.STORAGE_PATH,
         ),
         Container(
-            topology.LOGIN,
+            local.LOGIN,
             ImageSource("login", "reference/identity", "images/login/Dockerfile", fetches=True),
             login.files(),
-            _accepts(topology.LOGIN.port),
+            _accepts(local.LOGIN.port),
             storage=login.STORAGE_PATH,
         ),
         Container(
-            topology.REGISTRY,
+            local.REGISTRY,
             ImageSource("registry", "images/registry"),
             registry.files(),
-            _accepts(topology.REGISTRY.port),
+            _accepts(local.REGISTRY.port),
             storage=registry.STORAGE_PATH,
         ),
         Container(
-            topology.VENDORS,
+            local.VENDORS,
             ImageSource("vendors", "reference/vendors", "images/vendors/Dockerfile"),
             vendors.files(),
-            _accepts(topology.VENDORS.port),
+            _accepts(local.VENDORS.port),
             storage=vendors.STORAGE_PATH,
         ),
         Container(
-            topology.TRACES,
+            local.TRACES,
             ImageSource("traces", "images/traces", tools=("otelcol",)),
             traces.files(),
-            _accepts(topology.TRACES.port),
+            _accepts(local.TRACES.port),
             storage=traces.STORAGE_PATH,
         ),
     )
@@ -121,8 +121,8 @@ class OutsideWorld(pulumi.ComponentResource):
         self._labels = {"dev.icupa.stack": self._environment}
         self.network = docker.Network(
             "internet",
-            name=topology.NETWORK,
-            ipam_configs=[docker.NetworkIpamConfigArgs(subnet=str(topology.SUBNET))],
+            name=local.NETWORK,
+            ipam_configs=[docker.NetworkIpamConfigArgs(subnet=str(local.SUBNET))],
             labels=[docker.NetworkLabelArgs(label=key, value=value) for key, value in self._labels.items()],
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -142,7 +142,7 @@ class OutsideWorld(pulumi.ComponentResource):
             networks_advanced=[
                 docker.ContainerNetworksAdvancedArgs(name=self.network.name, ipv4_address=str(party.address))
             ],
-            dns=[str(topology.RESOLVER.address)] if container.resolves else None,
+            dns=[str(local.RESOLVER.address)] if container.resolves else None,
             restart="unless-stopped",
             capabilities=docker.ContainerCapabilitiesArgs(adds=sorted(container.capabilities), drops=["ALL"]),
             security_opts=["no-new-privileges"],
@@ -171,7 +171,7 @@ class OutsideWorld(pulumi.ComponentResource):
             mounted = str(paths.mounted_files(self._environment, party.name))
             volumes.append(
                 docker.ContainerVolumeArgs(
-                    host_path=mounted, container_path=topology.SECRETS_PATH, read_only=True
+                    host_path=mounted, container_path=local.SECRETS_PATH, read_only=True
                 )
             )
         if container.storage is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import yaml
 
-from infra.world import topology
+from infra import local
 
 CONFIGURATION_PATH = "/etc/docker/registry/config.yml"
-SECRETS_PATH = topology.SECRETS_PATH
+SECRETS_PATH = local.SECRETS_PATH
 STORAGE_PATH = "/var/lib/registry"
 
 
@@ -22,12 +22,12 @@ def configuration() -> str:
                 "delete": {"enabled": True},
             },
             "http": {
-                "addr": f"0.0.0.0:{topology.REGISTRY.port}",
+                "addr": f"0.0.0.0:{local.REGISTRY.port}",
                 # Signers reach it by its address where its name does not resolve.
                 "relativeurls": True,
                 "tls": {"certificate": f"{SECRETS_PATH}/tls.crt", "key": f"{SECRETS_PATH}/tls.key"},
             },
-            "auth": {"htpasswd": {"realm": topology.REGISTRY.host, "path": f"{SECRETS_PATH}/htpasswd"}},
+            "auth": {"htpasswd": {"realm": local.REGISTRY.host, "path": f"{SECRETS_PATH}/htpasswd"}},
         },
         sort_keys=False,
     )

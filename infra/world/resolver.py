@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.world import topology
+from infra import local
 
 CONFIGURATION_PATH = "/etc/unbound/unbound.conf"
 # Docker's own resolver, on every network but the default one; it asks the host's.
@@ -19,7 +19,7 @@ def configuration() -> str:
     return f"""\
 server:
     interface: 0.0.0.0
-    port: {topology.RESOLVER.port}
+    port: {local.RESOLVER.port}
     do-ip6: no
     do-daemonize: no
     use-syslog: no
@@ -30,7 +30,7 @@ server:
     module-config: "iterator"
     access-control: 0.0.0.0/0 refuse
     access-control: 127.0.0.0/8 allow
-    access-control: {topology.PRIVATE} allow
+    access-control: {local.PRIVATE} allow
     do-not-query-localhost: no
     cache-max-negative-ttl: 1
     infra-host-ttl: 1
@@ -42,12 +42,12 @@ remote-control:
     control-enable: no
 
 stub-zone:
-    name: {topology.ZONE}.
-    stub-addr: {topology.NAMESERVER.address}
+    name: {local.ZONE}.
+    stub-addr: {local.NAMESERVER.address}
 
 stub-zone:
-    name: {topology.CHALLENGE_ZONE}.
-    stub-addr: {topology.NAMESERVER.address}
+    name: {local.CHALLENGE_ZONE}.
+    stub-addr: {local.NAMESERVER.address}
     stub-no-cache: yes
 
 forward-zone:

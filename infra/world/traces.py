@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import yaml
 
-from infra.world import topology
+from infra import local
 
 CONFIGURATION_PATH = "/etc/otelcol/config.yaml"
-SECRETS_PATH = topology.SECRETS_PATH
+SECRETS_PATH = local.SECRETS_PATH
 STORAGE_PATH = "/var/lib/traces"
 HEALTH_PORT = 13133
 SIGNALS = ("traces", "metrics", "logs")
@@ -34,7 +34,7 @@ def configuration() -> str:
                 "otlp": {
                     "protocols": {
                         "http": {
-                            "endpoint": f"0.0.0.0:{topology.TRACES.port}",
+                            "endpoint": f"0.0.0.0:{local.TRACES.port}",
                             "tls": {
                                 "cert_file": f"{SECRETS_PATH}/tls.crt",
                                 "key_file": f"{SECRETS_PATH}/tls.key",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from infra.world import topology
+from infra import local
 
 CONFIGURATION_PATH = "/etc/vendors/settings.json"
-SECRETS_PATH = topology.SECRETS_PATH
+SECRETS_PATH = local.SECRETS_PATH
 STORAGE_PATH = "/var/lib/vendors"
 
 OPENAI_PROJECT = "proj_icupa_agents"
@@ -40,14 +40,14 @@ STATUS_COMPONENTS = ("agents-service", "WhatsApp", "Voice")
 
 def url(vendor: str) -> str:
     """Base URL of a vendor's API."""
-    return f"https://{topology.VENDORS.host}/{vendor}"
+    return f"https://{local.VENDORS.host}/{vendor}"
 
 
 def settings() -> dict[str, Any]:
     """Settings of reference/vendors; the first keys are in the mounted seed.json."""
     return {
-        "port": topology.VENDORS.port,
-        "control_port": topology.VENDORS_CONTROL_PORT,
+        "port": local.VENDORS.port,
+        "control_port": local.VENDORS_CONTROL_PORT,
         "certificate": f"{SECRETS_PATH}/tls.crt",
         "key": f"{SECRETS_PATH}/tls.key",
         "database": f"{STORAGE_PATH}/vendors.sqlite",

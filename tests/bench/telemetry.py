@@ -23,8 +23,8 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 
+from infra import local
 from infra.services import names
-from infra.world import topology
 from tests import otlp_load
 from tests.bench.harness import Result
 from tests.otlp import COLLECTOR_URL, MachineTelemetry, active_machine, sink_spans, until
@@ -156,7 +156,7 @@ class Outage:
 
 
 def _backend() -> Container:
-    return docker.from_env().containers.get(topology.TRACES.container)
+    return docker.from_env().containers.get(local.TRACES.container)
 
 
 def _start(backend: Container) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.config.load import stack_names
-from infra.secretstore.references import find
+from infra.secrets.references import find
 from tests.preview.conftest import Preview, Pulumi
 
 STASH = "pulumi:index:Stash"

@@ -25,7 +25,8 @@ from docker.types import IPAMConfig, IPAMPool
 
 from infra import images
 from infra.providers.attest import PROVENANCE, SBOM, Origin, Registry, SigningKey, attest
-from infra.secretstore import generators, pki
+from infra.secrets import generators
+from infra.secretstore import pki
 
 pytestmark = pytest.mark.system
 

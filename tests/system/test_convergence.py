@@ -11,9 +11,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from infra import paths
+from infra import local, paths
 from infra.hosts.docker import IDENTITY_PATH
-from infra.world import topology
 from tests.molecule import images
 from tests.molecule.machine import Machine, eventually
 from tests.running import PULUMI_UP, STACK, outputs_document, play, succeeds
@@ -27,7 +26,7 @@ def test_a_second_program_run_changes_nothing() -> None:
 
 def test_a_second_site_play_changes_nothing_on_both_hosts() -> None:
     played = play()
-    assert played.hosts == {place.name for place in topology.MACHINES}
+    assert played.hosts == {place.name for place in local.MACHINES}
     assert played.changes == []
     for host, counts in played.recap.items():
         assert counts["changed"] == counts["failures"] == counts["unreachable"] == 0, host
@@ -40,13 +39,13 @@ def bare() -> Iterator[Container]:
     client = docker.from_env()
     (image,) = images.build("bare")
     name = f"icupa-check-{uuid.uuid4().hex[:8]}"
-    identity = paths.mounted_files(STACK, topology.PRIMARY.name)
+    identity = paths.mounted_files(STACK, local.PRIMARY.name)
     network = client.networks.create(name)
     try:
         container = client.containers.run(
             image,
             name=name,
-            hostname=topology.PRIMARY.name,
+            hostname=local.PRIMARY.name,
             network=name,
             cap_add=["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"],
             security_opt=["seccomp=unconfined", "apparmor=unconfined"],
@@ -78,7 +77,7 @@ def test_a_check_of_a_bare_machine_ends_without_error(bare: Container, tmp_path:
         lambda: on.run("systemctl", "is-system-running").output.strip() == "running", "the machine is up"
     )
     outputs = outputs_document()
-    (host,) = [host for host in outputs["hosts"] if host["name"] == topology.PRIMARY.name]
+    (host,) = [host for host in outputs["hosts"] if host["name"] == local.PRIMARY.name]
     outputs["hosts"] = [{**host, "address": on.address()}]
     file = tmp_path / "outputs.json"
     file.write_text(json.dumps(outputs))
@@ -87,6 +86,6 @@ def test_a_check_of_a_bare_machine_ends_without_error(bare: Container, tmp_path:
 
     played = play("--check", "--diff", environment={"ICUPA_OUTPUTS_FILE": str(file)})
 
-    assert played.hosts == {topology.PRIMARY.name}
-    assert played.recap[topology.PRIMARY.name]["changed"] > 0
+    assert played.hosts == {local.PRIMARY.name}
+    assert played.recap[local.PRIMARY.name]["changed"] > 0
     assert installed(on) == before

@@ -18,6 +18,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from infra import local
 from infra.record import open_record
 from infra.services import names
 from infra.services.traefik import IDENTITY_HEADERS, WEBHOOK_PATH
@@ -25,7 +26,7 @@ from infra.site.outputs import StackOutputs, read_outputs
 from infra.smoke.checks import Smoke
 from infra.smoke.client import trusting
 from infra.smoke.target import find_target
-from infra.world import login, topology
+from infra.world import login
 
 pytestmark = pytest.mark.system
 
@@ -194,7 +195,7 @@ def direct(outputs: StackOutputs, headers: dict[str, str]) -> tuple[int, str]:
     """Ask the service on its own port, from the host it runs on, past the proxy."""
     state = open_record(outputs.record).state()
     slot = state.host(state.active_host).active_slot
-    machine = next(item for item in topology.MACHINES if item.name == state.active_host)
+    machine = next(item for item in local.MACHINES if item.name == state.active_host)
     asked = {
         "service": f"{names.AGENTS}-{slot}",
         "port": names.AGENTS_PORT,

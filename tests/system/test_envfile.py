@@ -9,8 +9,8 @@ import uuid
 
 import pytest
 
+from infra import local
 from infra.site import envfile
-from infra.world import topology
 
 pytestmark = pytest.mark.system
 
@@ -42,7 +42,7 @@ def values() -> dict[str, str]:
 def test_compose_reads_back_what_was_meant() -> None:
     meant = values()
     directory = f"/run/icupa-test-{uuid.uuid4().hex}"
-    inside = ["docker", "exec", "-i", topology.PRIMARY.container]
+    inside = ["docker", "exec", "-i", local.PRIMARY.container]
 
     def write(name: str, text: str) -> None:
         command = f"mkdir -p {directory} && cat > {directory}/{name}"

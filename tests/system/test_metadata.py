@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from infra.world import topology
+from infra import local
 from tests.molecule.machine import Machine
 from tests.molecule.outside import CONNECT
 from tests.running import machine
@@ -22,7 +22,7 @@ from tests.running import machine
 pytestmark = pytest.mark.system
 
 METADATA = "169.254.169.254"
-MACHINES = pytest.mark.parametrize("place", topology.MACHINES, ids=lambda place: place.name)
+MACHINES = pytest.mark.parametrize("place", local.MACHINES, ids=lambda place: place.name)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,14 +74,14 @@ def without_rules(of: Machine) -> Iterator[None]:
 
 
 @MACHINES
-def test_nobody_reaches_it(place: topology.Machine) -> None:
+def test_nobody_reaches_it(place: local.Machine) -> None:
     of = machine(place)
     assert len(services(of)) >= 7
     assert reachable(of) == set()
 
 
 @MACHINES
-def test_without_the_rules_everybody_does_who_gets_out_at_all(place: topology.Machine) -> None:
+def test_without_the_rules_everybody_does_who_gets_out_at_all(place: local.Machine) -> None:
     """What the rules keep away is there: the test above could fail."""
     of = machine(place)
     with without_rules(of):

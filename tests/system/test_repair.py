@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from infra.world import topology
+from infra import local
 from tests.kills import (
     PLAY_MOMENTS,
     PROGRAM_MOMENTS,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.system
 
 
 def test_the_lock_of_a_living_run_is_left_alone() -> None:
-    with running(anew([topology.TRACES.name])) as holder:
+    with running(anew([local.TRACES.name])) as holder:
         eventually(lambda: held() is not None, "the run has taken the lock")
         lock = held()
         assert lock is not None

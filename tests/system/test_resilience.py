@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from infra.world import topology
+from infra import local
 from tests.molecule.machine import Machine, eventually
 from tests.running import machine, outputs_document, serves
 
 pytestmark = pytest.mark.system
 
-MACHINES = pytest.mark.parametrize("place", topology.MACHINES, ids=lambda place: place.name)
+MACHINES = pytest.mark.parametrize("place", local.MACHINES, ids=lambda place: place.name)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def processes(of: Machine) -> dict[str, Process]:
     }
 
 
-def expected(place: topology.Machine, of: Machine) -> set[str]:
+def expected(place: local.Machine, of: Machine) -> set[str]:
     """Services of the rendered project that run for good on a machine, the idle slot's left out."""
     compose = outputs_document()["projects"][place.name]["compose"]["services"]
     (profiles,) = of.shell("grep ^COMPOSE_PROFILES= /opt/icupa/deployments/agents-service/.env").split("\n")
@@ -58,7 +58,7 @@ def expected(place: topology.Machine, of: Machine) -> set[str]:
 
 
 @MACHINES
-def test_a_reboot_needs_no_hands(place: topology.Machine) -> None:
+def test_a_reboot_needs_no_hands(place: local.Machine) -> None:
     rebooted = machine(place)
     before = processes(rebooted)
     rebooted.reboot()
@@ -70,7 +70,7 @@ def test_a_reboot_needs_no_hands(place: topology.Machine) -> None:
 
 
 @MACHINES
-def test_what_is_killed_comes_back_by_itself(place: topology.Machine) -> None:
+def test_what_is_killed_comes_back_by_itself(place: local.Machine) -> None:
     host = machine(place)
     services = processes(host)
     assert set(services) == expected(place, host)

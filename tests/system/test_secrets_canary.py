@@ -12,18 +12,17 @@ from typing import Any
 import docker
 import pytest
 
-from infra import paths
+from infra import local, paths
+from infra.secrets.catalogue import AGENTS, CATALOGUE
 from infra.secretstore import open_store
-from infra.secretstore.catalogue import AGENTS, CATALOGUE
 from infra.services import names
-from infra.world import topology
 from tests.canary import Canary
 from tests.running import SITE, STACK, command, machine, outputs_document, succeeds
 
 pytestmark = pytest.mark.system
 
 PROJECT = "/opt/icupa/deployments/agents-service"
-PLACES = pytest.mark.parametrize("place", topology.MACHINES, ids=lambda place: place.name)
+PLACES = pytest.mark.parametrize("place", local.MACHINES, ids=lambda place: place.name)
 SAMPLES_APART = 0.02
 
 
@@ -37,7 +36,7 @@ def canary() -> Iterator[Canary]:
         yield Canary(values, Path(private) / "patterns")
 
 
-def on(place: topology.Machine, script: str) -> tuple[str, ...]:
+def on(place: local.Machine, script: str) -> tuple[str, ...]:
     return ("docker", "exec", place.container, "sh", "-ec", script)
 
 
@@ -48,7 +47,7 @@ def own(service: str) -> set[str]:
 
 
 @PLACES
-def test_what_is_looked_for_is_found_where_it_is_used(place: topology.Machine, canary: Canary) -> None:
+def test_what_is_looked_for_is_found_where_it_is_used(place: local.Machine, canary: Canary) -> None:
     found = canary.in_output(*on(place, f"cat {PROJECT}/agents-service.env"))
     assert {"openai-api-key", "postgres-app-password", "metrics-token"} <= found
     encoded = canary.in_output(*on(place, f"base64 --wrap=0 {PROJECT}/agents-service.env"))
@@ -75,14 +74,14 @@ def test_none_is_in_the_record_or_the_tree(canary: Canary) -> None:
 
 def test_none_is_in_what_the_engine_tells_of_the_outside_world(canary: Canary) -> None:
     client = docker.from_env()
-    parties = client.containers.list(all=True, filters={"name": topology.PREFIX})
-    assert len(parties) >= len(topology.PARTIES) + len(topology.MACHINES)
+    parties = client.containers.list(all=True, filters={"name": local.PREFIX})
+    assert len(parties) >= len(local.PARTIES) + len(local.MACHINES)
     found = {party.name: canary.in_text(json.dumps(party.attrs)) for party in parties}
     assert {name: secrets for name, secrets in found.items() if secrets} == {}
     client.close()
 
 
-def inspected(place: topology.Machine) -> list[dict[str, Any]]:
+def inspected(place: local.Machine) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(
         machine(place).shell("docker inspect $(docker ps --all --quiet)")
     )
@@ -91,7 +90,7 @@ def inspected(place: topology.Machine) -> list[dict[str, Any]]:
 
 
 @PLACES
-def test_a_container_shows_no_secret_but_its_own(place: topology.Machine, canary: Canary) -> None:
+def test_a_container_shows_no_secret_but_its_own(place: local.Machine, canary: Canary) -> None:
     strange = {}
     for container in inspected(place):
         service = container["Config"]["Labels"]["com.docker.compose.service"]
@@ -101,19 +100,19 @@ def test_a_container_shows_no_secret_but_its_own(place: topology.Machine, canary
 
 
 @PLACES
-def test_none_is_in_the_logs_of_a_machine(place: topology.Machine, canary: Canary) -> None:
+def test_none_is_in_the_logs_of_a_machine(place: local.Machine, canary: Canary) -> None:
     logs = 'for id in $(docker ps --all --quiet); do docker logs "$id" 2>&1; done; journalctl --no-pager'
     assert canary.in_output(*on(place, logs)) == set()
 
 
 @PLACES
-def test_none_is_in_compose_or_units(place: topology.Machine, canary: Canary) -> None:
+def test_none_is_in_compose_or_units(place: local.Machine, canary: Canary) -> None:
     kept = f"cat {PROJECT}/compose.yaml; find /etc/systemd /run/systemd/system -type f -exec cat {{}} +"
     assert canary.in_output(*on(place, kept)) == set()
 
 
 @PLACES
-def test_none_is_in_a_file_that_everybody_may_read(place: topology.Machine, canary: Canary) -> None:
+def test_none_is_in_a_file_that_everybody_may_read(place: local.Machine, canary: Canary) -> None:
     """A directory that is closed closes what is in it."""
     readable = (
         r"find / /run /tmp /dev/shm -xdev \( -path /usr -o -type d ! -perm -o=x \) -prune"
@@ -123,13 +122,13 @@ def test_none_is_in_a_file_that_everybody_may_read(place: topology.Machine, cana
 
 
 @PLACES
-def test_none_is_left_by_ansible_on_a_machine(place: topology.Machine, canary: Canary) -> None:
+def test_none_is_left_by_ansible_on_a_machine(place: local.Machine, canary: Canary) -> None:
     left = "find /root /home /tmp /var/tmp -xdev -path '*ansible*' -type f -exec cat {} +; echo end"
     assert canary.in_output(*on(place, left)) == set()
 
 
 def test_none_is_in_an_image(canary: Canary) -> None:
-    place = topology.PRIMARY
+    place = local.PRIMARY
     for image in {container["Image"] for container in inspected(place)}:
         found = canary.in_output(*on(place, f"docker save {image}"))
         found |= canary.in_output(*on(place, f"docker history --no-trunc {image}; docker inspect {image}"))
@@ -163,7 +162,7 @@ class CommandLines(threading.Thread):
 
 def test_none_is_in_a_command_line_or_the_log_of_a_site_play(canary: Canary) -> None:
     # Files with secrets are written anew, so that there is something to say about them.
-    for place in topology.MACHINES:
+    for place in local.MACHINES:
         machine(place).shell(f"echo '# changed' >> {PROJECT}/agents-service.env")
     with CommandLines() as sampled:
         done = command([*SITE, "-vvv", "--diff"])

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from infra import local
 from infra.site.outputs import read_outputs
 from infra.smoke.checks import SERVICE_NAME, Smoke
 from infra.smoke.target import find_target
 from infra.smoke.traces import ContainerSink, await_trace
-from infra.world import topology
 from tests.otlp import MachineTelemetry, active_machine, sink_lines, until
 from tests.running import STACK
 
@@ -261,7 +261,7 @@ def test_a_requests_trace_and_logs_arrive_without_what_it_carried(smoke: Smoke) 
     assert answer.status_code < 500, answer.text
     assert missing.status_code < 500, missing.text
 
-    await_trace(ContainerSink(topology.TRACES.container), trace_id, SERVICE_NAME)
+    await_trace(ContainerSink(local.TRACES.container), trace_id, SERVICE_NAME)
     until(lambda: bool(sink_lines("logs", correlation)), "the request's log lines in the sink")
 
     must_not_arrive = {name: secret for name, (_, secret) in planted.items()} | {

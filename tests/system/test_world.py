@@ -25,18 +25,18 @@ import httpx
 import jwt
 import pytest
 
-from infra import paths
+from infra import local, paths
 from infra.secretstore import open_store
 from infra.secretstore.mounts import REGISTRY_USER
 from infra.smoke.client import Names, web
-from infra.world import login, nameserver, topology, traces, vendors
+from infra.world import login, nameserver, traces, vendors
 
 pytestmark = pytest.mark.system
 
 STACK = "local"
 DEADLINE = 60.0
-NAMESERVER = str(topology.NAMESERVER.address)
-RESOLVER = str(topology.RESOLVER.address)
+NAMESERVER = str(local.NAMESERVER.address)
+RESOLVER = str(local.RESOLVER.address)
 
 Change = Callable[[dns.update.UpdateMessage], None]
 Secret = Callable[[str], str]
@@ -54,7 +54,7 @@ def trust() -> str:
 
 @pytest.fixture
 def client(trust: str) -> Iterator[httpx.Client]:
-    with web(Names(topology.ZONE, None, [RESOLVER]), trust) as opened:
+    with web(Names(local.ZONE, None, [RESOLVER]), trust) as opened:
         yield opened
 
 
@@ -106,19 +106,19 @@ def acme_key(secret: Secret) -> tuple[str, str]:
 
 
 def test_failover_writes_the_public_record(failover: tuple[str, str]) -> None:
-    (present,) = records(topology.DOMAIN, "A")
-    assert accepted(topology.ZONE, writes(topology.DOMAIN, "A", present), failover)
-    assert records(topology.DOMAIN, "A") == {present}
+    (present,) = records(local.DOMAIN, "A")
+    assert accepted(local.ZONE, writes(local.DOMAIN, "A", present), failover)
+    assert records(local.DOMAIN, "A") == {present}
 
 
 @pytest.mark.parametrize(
     ("zone", "name", "kind", "value"),
     [
-        (topology.ZONE, topology.DOMAIN, "TXT", "refused"),
-        (topology.ZONE, topology.STANDBY.host, "A", "192.0.2.1"),
-        (topology.ZONE, topology.REGISTRY.host, "A", "192.0.2.1"),
-        (topology.ZONE, f"new.{topology.ZONE}", "A", "192.0.2.1"),
-        (topology.CHALLENGE_ZONE, f"agents.{topology.CHALLENGE_ZONE}", "TXT", "refused"),
+        (local.ZONE, local.DOMAIN, "TXT", "refused"),
+        (local.ZONE, local.STANDBY.host, "A", "192.0.2.1"),
+        (local.ZONE, local.REGISTRY.host, "A", "192.0.2.1"),
+        (local.ZONE, f"new.{local.ZONE}", "A", "192.0.2.1"),
+        (local.CHALLENGE_ZONE, f"agents.{local.CHALLENGE_ZONE}", "TXT", "refused"),
     ],
 )
 def test_failover_writes_nothing_else(
@@ -130,21 +130,21 @@ def test_failover_writes_nothing_else(
 
 
 def test_acme_writes_challenges_which_the_resolver_shows_at_once(acme_key: tuple[str, str]) -> None:
-    name = f"{uuid.uuid4().hex}.{topology.CHALLENGE_ZONE}"
+    name = f"{uuid.uuid4().hex}.{local.CHALLENGE_ZONE}"
     try:
         for value in ("first", "second"):
-            assert accepted(topology.CHALLENGE_ZONE, writes(name, "TXT", value), acme_key)
+            assert accepted(local.CHALLENGE_ZONE, writes(name, "TXT", value), acme_key)
             assert records(name, "TXT", RESOLVER) == {f'"{value}"'}
     finally:
-        accepted(topology.CHALLENGE_ZONE, lambda message: message.delete(f"{name}."), acme_key)
+        accepted(local.CHALLENGE_ZONE, lambda message: message.delete(f"{name}."), acme_key)
 
 
 @pytest.mark.parametrize(
     ("zone", "name", "kind", "value"),
     [
-        (topology.ZONE, topology.DOMAIN, "A", "192.0.2.1"),
-        (topology.ZONE, f"_acme-challenge.new.{topology.ZONE}", "TXT", "refused"),
-        (topology.CHALLENGE_ZONE, f"new.{topology.CHALLENGE_ZONE}", "A", "192.0.2.1"),
+        (local.ZONE, local.DOMAIN, "A", "192.0.2.1"),
+        (local.ZONE, f"_acme-challenge.new.{local.ZONE}", "TXT", "refused"),
+        (local.CHALLENGE_ZONE, f"new.{local.CHALLENGE_ZONE}", "A", "192.0.2.1"),
     ],
 )
 def test_acme_writes_nothing_else(
@@ -157,9 +157,9 @@ def test_acme_writes_nothing_else(
 
 @pytest.mark.parametrize("key", [None, (nameserver.FAILOVER_KEY, "d3Jvbmc=")], ids=["unsigned", "wrong key"])
 def test_who_has_no_key_writes_nothing(key: tuple[str, str] | None) -> None:
-    before = records(topology.DOMAIN, "A")
-    assert not accepted(topology.ZONE, writes(topology.DOMAIN, "A", "192.0.2.1"), key)
-    assert records(topology.DOMAIN, "A") == before
+    before = records(local.DOMAIN, "A")
+    assert not accepted(local.ZONE, writes(local.DOMAIN, "A", "192.0.2.1"), key)
+    assert records(local.DOMAIN, "A") == before
 
 
 def access_token(client: httpx.Client, secret: Secret, **more: str) -> str:
@@ -200,7 +200,7 @@ def registry_login(secret: Secret) -> tuple[str, str]:
 
 def pushed(client: httpx.Client, login_: tuple[str, str], content: bytes) -> str:
     """Push a blob and return its URL."""
-    base = f"https://{topology.REGISTRY.host}/v2/test/world"
+    base = f"https://{local.REGISTRY.host}/v2/test/world"
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     begun = client.post(f"{base}/blobs/uploads/", auth=login_).raise_for_status()
     place = begun.url.join(begun.headers["location"])
@@ -209,10 +209,8 @@ def pushed(client: httpx.Client, login_: tuple[str, str], content: bytes) -> str
 
 
 def test_the_registry_lets_only_its_user_push_and_pull(client: httpx.Client, secret: Secret) -> None:
-    assert client.get(f"https://{topology.REGISTRY.host}/v2/").status_code == 401
-    assert (
-        client.get(f"https://{topology.REGISTRY.host}/v2/", auth=(REGISTRY_USER, "wrong")).status_code == 401
-    )
+    assert client.get(f"https://{local.REGISTRY.host}/v2/").status_code == 401
+    assert client.get(f"https://{local.REGISTRY.host}/v2/", auth=(REGISTRY_USER, "wrong")).status_code == 401
     content = os.urandom(1024)
     blob = pushed(client, registry_login(secret), content)
     assert client.get(blob).status_code == 401
@@ -267,7 +265,7 @@ def exported(client: httpx.Client, token: str) -> tuple[int, str]:
         "endTimeUnixNano": "2",
     }
     answer = client.post(
-        f"https://{topology.TRACES.host}:{topology.TRACES.port}/v1/traces",
+        f"https://{local.TRACES.host}:{local.TRACES.port}/v1/traces",
         json={"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]},
         headers=bearer(token),
     )
@@ -276,7 +274,7 @@ def exported(client: httpx.Client, token: str) -> tuple[int, str]:
 
 def received(trace_id: str) -> bool:
     done = subprocess.run(
-        ["docker", "exec", topology.TRACES.container, "grep", "-q", trace_id, traces.sink_file("traces")],
+        ["docker", "exec", local.TRACES.container, "grep", "-q", trace_id, traces.sink_file("traces")],
         check=False,
     )
     return done.returncode == 0
@@ -298,7 +296,7 @@ def test_the_trace_sink_keeps_what_comes_with_the_token_only(client: httpx.Clien
     assert not received(refused)
 
 
-def killed(engine: docker.DockerClient, party: topology.Party) -> None:
+def killed(engine: docker.DockerClient, party: local.Party) -> None:
     """Kill a container's main process and wait until the container is healthy again, by itself."""
     container = engine.containers.get(party.container)
     before = container.attrs["RestartCount"]
@@ -313,35 +311,35 @@ def killed(engine: docker.DockerClient, party: topology.Party) -> None:
     until(back, f"{party.container} is back after SIGKILL")
 
 
-@pytest.mark.parametrize("party", topology.PARTIES, ids=lambda party: party.name)
+@pytest.mark.parametrize("party", local.PARTIES, ids=lambda party: party.name)
 def test_what_was_answered_outlives_a_kill(
-    party: topology.Party, engine: docker.DockerClient, client: httpx.Client, trust: str, secret: Secret
+    party: local.Party, engine: docker.DockerClient, client: httpx.Client, trust: str, secret: Secret
 ) -> None:
     text, content = f"test {uuid.uuid4()}", os.urandom(64)
-    public = records(topology.DOMAIN, "A")
+    public = records(local.DOMAIN, "A")
     token = access_token(client, secret)
     blob = pushed(client, registry_login(secret), content)
     channel = posted(client, secret, text)
     _, trace_id = exported(client, secret("otlp-token"))
     until(lambda: received(trace_id), "the span is in the file")
-    certificates = client.get(f"https://{topology.ACME.host}:{topology.ACME.port}/roots.pem").text
+    certificates = client.get(f"https://{local.ACME.host}:{local.ACME.port}/roots.pem").text
 
     killed(engine, party)
 
-    with web(Names(topology.ZONE, None, [RESOLVER]), trust) as again:
-        assert records(topology.DOMAIN, "A", RESOLVER) == public
+    with web(Names(local.ZONE, None, [RESOLVER]), trust) as again:
+        assert records(local.DOMAIN, "A", RESOLVER) == public
         assert claims(again, token, login.AUDIENCE)["client_id"] == login.SMOKE_CLIENT
         assert again.get(blob, auth=registry_login(secret)).content == content
         assert text in history(again, secret, channel)
         assert received(trace_id)
-        assert again.get(topology.ACME_DIRECTORY).status_code == 200
-        roots = again.get(f"https://{topology.ACME.host}:{topology.ACME.port}/roots.pem")
+        assert again.get(local.ACME_DIRECTORY).status_code == 200
+        roots = again.get(f"https://{local.ACME.host}:{local.ACME.port}/roots.pem")
         assert roots.text == certificates
         again.delete(blob, auth=registry_login(secret)).raise_for_status()
 
 
 def test_a_fault_is_set_at_the_control_port_and_nowhere_else(client: httpx.Client, secret: Secret) -> None:
-    control = f"http://{topology.VENDORS.address}:{topology.VENDORS_CONTROL_PORT}/faults/statuspage"
+    control = f"http://{local.VENDORS.address}:{local.VENDORS_CONTROL_PORT}/faults/statuspage"
     page = f"{vendors.url('statuspage')}/v1/pages/{vendors.STATUS_PAGE}/incidents"
     authorization = {"Authorization": f"OAuth {secret('statuspage-token')}"}
     assert client.get(page, headers=authorization).status_code == 200
@@ -351,4 +349,4 @@ def test_a_fault_is_set_at_the_control_port_and_nowhere_else(client: httpx.Clien
     finally:
         httpx.delete(control).raise_for_status()
     assert client.get(page, headers=authorization).status_code == 200
-    assert client.get(f"https://{topology.VENDORS.host}/faults").status_code == 404
+    assert client.get(f"https://{local.VENDORS.host}/faults").status_code == 404

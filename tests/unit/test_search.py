@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.secretstore import generators
+from infra.secrets import generators
 from tests.canary import Canary, NotSearchedError
 
 VALUE = "a-value-of-some-twenty-characters"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.secretstore import references
+from infra.secrets import references
 from infra.services.model import Slot
 from infra.site.project import (
     CONFIGURATION_LABEL,

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from infra.secretstore import generators, pki
+from infra.secrets import generators
+from infra.secretstore import pki
 from tests.unit.ansible.conftest import PLUGINS
 
 NAME = "agents.local.icupa.dev"

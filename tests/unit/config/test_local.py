@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from infra import local
 from infra.config.load import load_file
 from infra.config.model import DockerHosts, Rfc2136Dns
-from infra.world import login, nameserver, topology, vendors
+from infra.world import login, nameserver, vendors
 
 
 def test_stack_file_and_outside_world_agree() -> None:
     stack = load_file("local")
-    assert stack.domain == topology.DOMAIN
-    assert stack.acme.directory == topology.ACME_DIRECTORY
-    assert stack.registry.host == topology.REGISTRY.host
-    assert [str(resolver) for resolver in stack.resolvers] == [str(topology.RESOLVER.address)]
+    assert stack.domain == local.DOMAIN
+    assert stack.acme.directory == local.ACME_DIRECTORY
+    assert stack.registry.host == local.REGISTRY.host
+    assert [str(resolver) for resolver in stack.resolvers] == [str(local.RESOLVER.address)]
     assert isinstance(stack.hosts, DockerHosts)
     assert {(machine.name, machine.region) for machine in stack.hosts.machines} == {
-        (machine.name, machine.region) for machine in topology.MACHINES
+        (machine.name, machine.region) for machine in local.MACHINES
     }
 
 
 def test_name_server_and_its_keys_are_the_same() -> None:
     dns = load_file("local").dns
     assert isinstance(dns, Rfc2136Dns)
-    assert (dns.zone, dns.challenge_zone) == (topology.ZONE, topology.CHALLENGE_ZONE)
-    assert (dns.server, dns.port) == (topology.NAMESERVER.address, topology.NAMESERVER.port)
+    assert (dns.zone, dns.challenge_zone) == (local.ZONE, local.CHALLENGE_ZONE)
+    assert (dns.server, dns.port) == (local.NAMESERVER.address, local.NAMESERVER.port)
     assert (dns.key_name, dns.challenge_key_name) == (nameserver.FAILOVER_KEY, nameserver.ACME_KEY)
     assert dns.algorithm == nameserver.TSIG_ALGORITHM
     assert dns.ttl == nameserver.TTL
@@ -57,4 +58,4 @@ def test_vendors_have_what_the_variables_name() -> None:
 
 def test_traces_go_to_the_sink() -> None:
     endpoint = load_file("local").variables.OTLP_EXPORTER_ENDPOINT
-    assert endpoint == f"https://{topology.TRACES.host}:{topology.TRACES.port}"
+    assert endpoint == f"https://{local.TRACES.host}:{local.TRACES.port}"

@@ -10,14 +10,13 @@ import pytest
 import yaml
 from pytest import MonkeyPatch
 
-from infra import paths
+from infra import local, paths
 from infra.config.load import load_file, validate
 from infra.config.model import Stack
 from infra.config.trust import MissingFileError, certificates
 from infra.hosts import make_hosts
 from infra.hosts.cloud_init import cloud_init
 from infra.images import BuildSettings
-from infra.world import topology
 from tests.unit.hosts.conftest import Registered
 
 # The SDK warns of its own deprecated resources when it is imported.
@@ -55,7 +54,7 @@ def outputs(stack: str, configuration: Stack) -> Callable[[], list[dict[str, Any
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
-    for machine in topology.MACHINES:
+    for machine in local.MACHINES:
         directory = paths.mounted_files("local", machine.name)
         directory.mkdir(parents=True)
         (directory / "ssh_host_ed25519_key.pub").write_text(f"{KEY} {machine.name}\n")
@@ -69,7 +68,7 @@ def test_machine_in_a_container_is_what_systemd_and_docker_need(run: Run, prepar
     registered = run(outputs("local", load_file("local")), preview=False)
     containers = registered.resources[CONTAINER]
     assert set(containers) == {"primary", "standby"}
-    for machine in topology.MACHINES:
+    for machine in local.MACHINES:
         container = containers[machine.name]
         assert container["name"] == machine.container
         assert container["capabilities"] == {"adds": ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"]}
@@ -81,7 +80,7 @@ def test_machine_in_a_container_is_what_systemd_and_docker_need(run: Run, prepar
         assert container["memory"] == 4096
         assert container["dns"] == ["10.80.0.11"]
         networks = {item["name"]: item.get("ipv4Address") for item in container["networksAdvanced"]}
-        assert networks == {topology.NETWORK: str(machine.address), machine.container: None}
+        assert networks == {local.NETWORK: str(machine.address), machine.container: None}
         mounts = {item["containerPath"]: item for item in container["volumes"]}
         assert mounts["/var/lib/docker"]["volumeName"] == f"{machine.container}-docker"
         identity = mounts["/etc/icupa/machine"]

@@ -13,7 +13,7 @@ from infra.config.load import load_file
 from infra.config.model import Role
 from infra.runtimes.__main__ import main
 from infra.runtimes.compose import RenderedProject, RenderError, render
-from infra.secretstore.references import find
+from infra.secrets.references import find
 from infra.services import names
 from infra.services.context import Context
 from infra.services.model import (

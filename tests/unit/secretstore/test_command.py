@@ -11,9 +11,9 @@ import yaml
 from infra.config.load import load_file
 from infra.config.model import Record, SecretStore
 from infra.record.directory import DirectoryStore
+from infra.secrets.catalogue import CATALOGUE, OURS
 from infra.secretstore import __main__ as command
 from infra.secretstore import open_store, sops
-from infra.secretstore.catalogue import CATALOGUE, OURS
 from infra.secretstore.store import OBJECT
 
 STACK = "production"

@@ -19,13 +19,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from infra import paths
-from infra.secretstore import IdentityError, SecretConfigError, generators, open_store, pki, sops
+from infra import local, paths
+from infra.secrets import generators
+from infra.secrets.catalogue import CATALOGUE, TLS_PARTIES
+from infra.secretstore import IdentityError, SecretConfigError, open_store, pki, sops
 from infra.secretstore import prepare as prepare_module
-from infra.secretstore.catalogue import CATALOGUE, TLS_PARTIES
 from infra.secretstore.mounts import MOUNTS
 from infra.secretstore.prepare import prepare
-from infra.world import topology
 
 STACK = "local"
 
@@ -113,14 +113,14 @@ def test_files_hold_what_their_readers_want() -> None:
     user, hashed = (paths.mounted_files(STACK, "registry") / "htpasswd").read_text().strip().split(":")
     assert bcrypt.checkpw(password, hashed.encode())
     docker = json.loads((paths.docker_config(STACK) / "config.json").read_text())
-    login = docker["auths"][topology.REGISTRY.host]["auth"]
+    login = docker["auths"][local.REGISTRY.host]["auth"]
     assert base64.b64decode(login) == user.encode() + b":" + password
     tsig = (paths.mounted_files(STACK, "nameserver") / "tsig.conf").read_text()
     assert f"  - id: acme\n    algorithm: hmac-sha256\n    secret: {store.get('tsig-acme')}\n" in tsig
     assert (paths.mounted_files(STACK, "traces") / "token").read_text() == store.get("otlp-token")
     seed = json.loads((paths.mounted_files(STACK, "vendors") / "seed.json").read_text())
     assert seed["openai"]["api_keys"] == [store.get("openai-api-key")]
-    for machine in topology.MACHINES:
+    for machine in local.MACHINES:
         directory = paths.mounted_files(STACK, machine.name)
         private = (directory / "ssh_host_ed25519_key").read_text()
         assert (directory / "ssh_host_ed25519_key.pub").read_text() == generators.ssh_public_key(

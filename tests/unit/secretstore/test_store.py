@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from infra.record.directory import DirectoryStore
+from infra.secrets import generators
 from infra.secretstore import (
     IdentityError,
     MissingSecretError,
@@ -19,7 +20,6 @@ from infra.secretstore import (
     TamperedError,
     ToolError,
     UnknownSecretError,
-    generators,
     open_store,
     sops,
 )

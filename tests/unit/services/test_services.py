@@ -14,8 +14,8 @@ from infra.config.load import load_file
 from infra.config.model import Role, Switches, Variables
 from infra.record import Switch
 from infra.registry import SERVICES, release_source
-from infra.secretstore.catalogue import CATALOGUE
-from infra.secretstore.references import find
+from infra.secrets.catalogue import CATALOGUE
+from infra.secrets.references import find
 from infra.services import agents, names, oauth2_proxy, otel_collector, traefik
 from infra.services.context import Context
 from infra.services.model import Condition, Network, Service, Slot, Topology

@@ -17,7 +17,8 @@ import dns.rrset
 import httpx
 import pytest
 
-from infra.secretstore import generators, pki
+from infra.secrets import generators
+from infra.secretstore import pki
 from infra.smoke.client import Names, ResolvedTransport, UnknownNameError, trusting
 
 ZONE = "local.icupa.dev"

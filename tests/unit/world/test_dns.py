@@ -11,9 +11,10 @@ import dns.zone
 import pytest
 import yaml
 
+from infra import local
 from infra.config.load import load_file
 from infra.dns.names import certificate_names, delegation
-from infra.world import nameserver, resolver, topology
+from infra.world import nameserver, resolver
 
 
 def parsed(text: str, origin: str) -> dns.zone.Zone:
@@ -27,7 +28,7 @@ def records(zone: dns.zone.Zone, name: str, kind: str) -> set[str]:
 
 @pytest.fixture
 def zone() -> dns.zone.Zone:
-    return parsed(nameserver.zone(), topology.ZONE)
+    return parsed(nameserver.zone(), local.ZONE)
 
 
 def knot() -> dict[str, Any]:
@@ -36,12 +37,12 @@ def knot() -> dict[str, Any]:
 
 
 def test_every_host_of_the_world_has_its_address(zone: dns.zone.Zone) -> None:
-    for place in (*topology.PARTIES, *topology.MACHINES):
+    for place in (*local.PARTIES, *local.MACHINES):
         assert records(zone, place.host, "A") == {str(place.address)}
 
 
 def test_the_public_record_is_left_to_bootstrap_and_failover(zone: dns.zone.Zone) -> None:
-    assert records(zone, topology.DOMAIN, "A") == set()
+    assert records(zone, local.DOMAIN, "A") == set()
 
 
 def test_challenges_are_delegated_as_every_environment_delegates_them(zone: dns.zone.Zone) -> None:
@@ -51,7 +52,7 @@ def test_challenges_are_delegated_as_every_environment_delegates_them(zone: dns.
     for name in names:
         owner, target = delegation(stack, name)
         assert records(zone, owner, "CNAME") == {f"{target}."}
-    assert records(zone, topology.CHALLENGE_ZONE, "NS") == {f"{topology.NAMESERVER.host}."}
+    assert records(zone, local.CHALLENGE_ZONE, "NS") == {f"{local.NAMESERVER.host}."}
 
 
 def test_a_name_outside_the_zone_has_no_challenge() -> None:
@@ -61,8 +62,8 @@ def test_a_name_outside_the_zone_has_no_challenge() -> None:
 
 def test_nothing_is_cached_longer_than_the_public_record_may_be() -> None:
     for text, origin in (
-        (nameserver.zone(), topology.ZONE),
-        (nameserver.challenge_zone(), topology.CHALLENGE_ZONE),
+        (nameserver.zone(), local.ZONE),
+        (nameserver.challenge_zone(), local.CHALLENGE_ZONE),
     ):
         for _, rdataset in parsed(text, origin).iterate_rdatasets():
             assert rdataset.ttl == nameserver.TTL
@@ -74,14 +75,14 @@ def test_a_changed_zone_file_keeps_its_serial_so_that_the_journal_still_fits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def serial() -> int:
-        (soa,) = parsed(nameserver.zone(), topology.ZONE).find_rdataset(
-            dns.name.from_text(topology.ZONE), dns.rdatatype.SOA
+        (soa,) = parsed(nameserver.zone(), local.ZONE).find_rdataset(
+            dns.name.from_text(local.ZONE), dns.rdatatype.SOA
         )
         found: int = soa.serial
         return found
 
     before = serial()
-    monkeypatch.setattr(topology, "PARTIES", topology.PARTIES[:-1])
+    monkeypatch.setattr(local, "PARTIES", local.PARTIES[:-1])
     assert serial() == before
     template = knot()["template"][0]
     assert (template["zonefile-load"], template["zonefile-sync"]) == ("whole", -1)
@@ -92,13 +93,13 @@ def test_each_key_may_change_one_kind_of_record_in_one_place() -> None:
     rules = {rule["id"]: rule for rule in knot()["acl"]}
     failover, acme = rules[nameserver.FAILOVER_KEY], rules[nameserver.ACME_KEY]
     assert (failover["update-type"], failover["update-owner-match"]) == (["A", "AAAA"], "equal")
-    assert failover["update-owner-name"] == [f"{topology.DOMAIN}."]
-    assert (acme["update-type"], acme["update-owner-name"]) == (["TXT"], [f"{topology.CHALLENGE_ZONE}."])
+    assert failover["update-owner-name"] == [f"{local.DOMAIN}."]
+    assert (acme["update-type"], acme["update-owner-name"]) == (["TXT"], [f"{local.CHALLENGE_ZONE}."])
     assert all(rule["key"] == name and rule["action"] == "update" for name, rule in rules.items())
     allowed = {zone["domain"]: zone["acl"] for zone in knot()["zone"]}
     assert allowed == {
-        f"{topology.ZONE}.": [nameserver.FAILOVER_KEY],
-        f"{topology.CHALLENGE_ZONE}.": [nameserver.ACME_KEY],
+        f"{local.ZONE}.": [nameserver.FAILOVER_KEY],
+        f"{local.CHALLENGE_ZONE}.": [nameserver.ACME_KEY],
     }
 
 
@@ -106,18 +107,18 @@ def test_zone_files_lie_where_the_configuration_looks_and_hold_no_key() -> None:
     files = nameserver.files()
     assert {zone["file"] for zone in knot()["zone"]} == set(files) - {nameserver.CONFIGURATION_PATH}
     assert "secret" not in files[nameserver.CONFIGURATION_PATH]
-    assert knot()["include"] == f"{topology.SECRETS_PATH}/tsig.conf"
+    assert knot()["include"] == f"{local.SECRETS_PATH}/tsig.conf"
 
 
 def test_the_resolver_asks_the_name_server_for_our_zones_and_serves_our_networks_only() -> None:
     text = resolver.configuration()
     stubs = re.findall(r"stub-zone:\n +name: (\S+)\n +stub-addr: (\S+)", text)
-    address = str(topology.NAMESERVER.address)
-    assert stubs == [(f"{topology.ZONE}.", address), (f"{topology.CHALLENGE_ZONE}.", address)]
+    address = str(local.NAMESERVER.address)
+    assert stubs == [(f"{local.ZONE}.", address), (f"{local.CHALLENGE_ZONE}.", address)]
     access = re.findall(r"access-control: (\S+) (\S+)", text)
     assert [network for network, right in access if right == "allow"] == [
         "127.0.0.0/8",
-        str(topology.PRIVATE),
+        str(local.PRIVATE),
     ]
     assert ("0.0.0.0/0", "refuse") in access
 
@@ -126,9 +127,9 @@ def test_challenges_are_not_cached_but_everything_else_is() -> None:
     zones = re.findall(r"stub-zone:\n((?: +\S.*\n)+)", resolver.configuration())
     uncached = [zone for zone in zones if "stub-no-cache: yes" in zone]
     assert len(uncached) == 1
-    assert f"name: {topology.CHALLENGE_ZONE}." in uncached[0]
+    assert f"name: {local.CHALLENGE_ZONE}." in uncached[0]
 
 
 def test_every_network_of_the_stack_may_use_the_resolver() -> None:
-    for network in (topology.SUBNET, *(machine.subnet for machine in topology.MACHINES)):
-        assert network.subnet_of(topology.PRIVATE)
+    for network in (local.SUBNET, *(machine.subnet for machine in local.MACHINES)):
+        assert network.subnet_of(local.PRIVATE)

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
 
-from infra import paths
+from infra import local, paths
 from infra.images import BuildSettings
 from infra.secretstore.mounts import MOUNTS
-from infra.world import topology
 from infra.world.outside import OutsideWorld, containers
 from tests.unit.mocked import run_program
 
@@ -45,19 +44,19 @@ def resources() -> dict[str, dict[str, dict[str, Any]]]:
 
 def test_one_container_a_party_at_its_address(resources: dict[str, dict[str, dict[str, Any]]]) -> None:
     made = resources[CONTAINER]
-    assert set(made) == {party.name for party in topology.PARTIES}
-    for party in topology.PARTIES:
+    assert set(made) == {party.name for party in local.PARTIES}
+    for party in local.PARTIES:
         inputs = made[party.name]
         assert inputs["name"] == party.container
-        assert inputs["networksAdvanced"] == [{"name": topology.NETWORK, "ipv4Address": str(party.address)}]
+        assert inputs["networksAdvanced"] == [{"name": local.NETWORK, "ipv4Address": str(party.address)}]
     (network,) = resources[NETWORK].values()
-    assert network["ipamConfigs"] == [{"subnet": str(topology.SUBNET)}]
+    assert network["ipamConfigs"] == [{"subnet": str(local.SUBNET)}]
 
 
 def test_addresses_are_in_the_network_and_belong_to_one_each() -> None:
-    addresses = [place.address for place in (*topology.PARTIES, *topology.MACHINES)]
+    addresses = [place.address for place in (*local.PARTIES, *local.MACHINES)]
     assert len(set(addresses)) == len(addresses)
-    assert all(address in topology.SUBNET for address in addresses)
+    assert all(address in local.SUBNET for address in addresses)
 
 
 def test_who_depends_on_the_world_finds_it_healthy_and_it_comes_back_by_itself(
@@ -87,7 +86,7 @@ def test_data_is_in_volumes_and_secrets_are_mounted_read_only(
         if container.storage:
             assert mounted[container.storage]["volumeName"] == container.party.container
             assert container.party.name in resources[VOLUME]
-        secrets = mounted.get(topology.SECRETS_PATH)
+        secrets = mounted.get(local.SECRETS_PATH)
         assert (secrets is not None) == container.secrets
         if secrets:
             assert secrets["readOnly"] is True
@@ -117,7 +116,7 @@ def test_everybody_but_the_name_servers_resolves_at_the_resolver(
     resources: dict[str, dict[str, dict[str, Any]]],
 ) -> None:
     asking = {name for name, inputs in resources[CONTAINER].items() if "dns" in inputs}
-    assert asking == {party.name for party in topology.PARTIES} - {"nameserver", "resolver"}
+    assert asking == {party.name for party in local.PARTIES} - {"nameserver", "resolver"}
 
 
 def test_inputs_hold_no_secret(resources: dict[str, dict[str, dict[str, Any]]]) -> None:

@@ -10,8 +10,9 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from infra import local
 from infra.secretstore.mounts import MOUNTS
-from infra.world import acme, login, nameserver, registry, topology, traces, vendors
+from infra.world import acme, login, nameserver, registry, traces, vendors
 from reference.vendors.settings import Seed, Settings
 
 
@@ -33,13 +34,13 @@ class Invented:
         return name
 
 
-def mounted(party: topology.Party, name: str) -> str:
+def mounted(party: local.Party, name: str) -> str:
     (mount,) = [item for item in MOUNTS if (item.consumer, item.name) == (party.name, name)]
     return mount.render(Invented())
 
 
 def test_the_mounted_seed_is_what_the_vendors_double_reads() -> None:
-    seed = Seed.model_validate_json(mounted(topology.VENDORS, "seed.json"))
+    seed = Seed.model_validate_json(mounted(local.VENDORS, "seed.json"))
     assert seed.openai.api_keys == ("openai-api-key",)
     assert seed.slack.tokens == ("slack-token",)
     assert seed.pagerduty.tokens == ("pagerduty-api-token",)
@@ -47,13 +48,13 @@ def test_the_mounted_seed_is_what_the_vendors_double_reads() -> None:
 
 def test_the_vendors_settings_are_what_the_double_reads() -> None:
     settings = Settings.model_validate_json(vendors.files()[vendors.CONFIGURATION_PATH])
-    assert settings.port == topology.VENDORS.port
-    assert settings.control_port == topology.VENDORS_CONTROL_PORT
+    assert settings.port == local.VENDORS.port
+    assert settings.control_port == local.VENDORS_CONTROL_PORT
     assert settings.database.is_relative_to(vendors.STORAGE_PATH)
 
 
 def test_every_client_and_user_of_the_login_has_its_secret_mounted() -> None:
-    seed = json.loads(mounted(topology.LOGIN, "seed.json"))
+    seed = json.loads(mounted(local.LOGIN, "seed.json"))
     settings = login.settings()
     assert {client["secret"] for client in settings["clients"]} == set(seed["client_secrets"])
     assert {user["name"] for user in settings["users"]} == set(seed["passwords"])
@@ -63,7 +64,7 @@ def test_every_client_and_user_of_the_login_has_its_secret_mounted() -> None:
 
 def test_the_proxy_gets_people_back_at_the_public_name_and_at_each_region() -> None:
     hosts = [urlsplit(uri).hostname for uri in login.redirect_uris()]
-    assert hosts == [topology.DOMAIN, *(machine.host for machine in topology.MACHINES)]
+    assert hosts == [local.DOMAIN, *(machine.host for machine in local.MACHINES)]
 
 
 def test_tests_can_get_tokens_that_expire_and_tokens_for_somebody_else() -> None:
@@ -80,12 +81,12 @@ def test_acme_validates_by_dns_through_the_resolver_and_keeps_its_accounts() -> 
     configuration = acme.configuration()
     (provisioner,) = configuration["authority"]["provisioners"]
     assert (provisioner["type"], provisioner["challenges"]) == ("ACME", ["dns-01"])
-    assert topology.ACME_DIRECTORY.endswith(f"/acme/{provisioner['name']}/directory")
+    assert local.ACME_DIRECTORY.endswith(f"/acme/{provisioner['name']}/directory")
     assert configuration["db"]["dataSource"].startswith(f"{acme.STORAGE_PATH}/")
-    assert acme.command()[-1] == f"{topology.RESOLVER.address}:53"
+    assert acme.command()[-1] == f"{local.RESOLVER.address}:53"
     for role in ("root", "crt", "key"):
         path = configuration[role]
-        assert mounted(topology.ACME, path.removeprefix(f"{topology.SECRETS_PATH}/"))
+        assert mounted(local.ACME, path.removeprefix(f"{local.SECRETS_PATH}/"))
 
 
 def test_certificates_may_be_made_short_lived() -> None:
@@ -102,7 +103,7 @@ def test_the_registry_wants_a_login_over_tls() -> None:
         configuration["http"]["tls"]["certificate"],
         configuration["http"]["tls"]["key"],
     ):
-        assert mounted(topology.REGISTRY, path.removeprefix(f"{topology.SECRETS_PATH}/"))
+        assert mounted(local.REGISTRY, path.removeprefix(f"{local.SECRETS_PATH}/"))
 
 
 def test_the_trace_sink_writes_each_signal_as_it_came_for_who_has_the_token() -> None:
@@ -111,7 +112,7 @@ def test_the_trace_sink_writes_each_signal_as_it_came_for_who_has_the_token() ->
     authenticator = http["auth"]["authenticator"]
     assert authenticator in configuration["service"]["extensions"]
     token = configuration["extensions"][authenticator]["filename"]
-    assert mounted(topology.TRACES, token.removeprefix(f"{topology.SECRETS_PATH}/")) == "otlp-token"
+    assert mounted(local.TRACES, token.removeprefix(f"{local.SECRETS_PATH}/")) == "otlp-token"
     for signal, pipeline in configuration["service"]["pipelines"].items():
         (exporter,) = pipeline["exporters"]
         assert "processors" not in pipeline
@@ -119,6 +120,6 @@ def test_the_trace_sink_writes_each_signal_as_it_came_for_who_has_the_token() ->
 
 
 def test_the_mounted_keys_are_those_of_the_name_server() -> None:
-    keys = yaml.safe_load(mounted(topology.NAMESERVER, "tsig.conf"))["key"]
+    keys = yaml.safe_load(mounted(local.NAMESERVER, "tsig.conf"))["key"]
     assert {key["id"] for key in keys} == {nameserver.FAILOVER_KEY, nameserver.ACME_KEY}
     assert {key["algorithm"] for key in keys} == {nameserver.TSIG_ALGORITHM}

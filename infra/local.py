@@ -1,4 +1,4 @@
-"""Names and addresses of the local stack's outside world, shared by everything that needs them."""
+"""Names and addresses of the stack `local`: its zone, its networks, the outside world and the machines."""
 
 from __future__ import annotations
 

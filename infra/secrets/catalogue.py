@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from infra.secretstore import generators
-from infra.secretstore.generators import Generator
-from infra.world import topology
+from infra import local
+from infra.secrets import generators
+from infra.secrets.generators import Generator
 
 OURS = "us"
 """Issuer of what we generate ourselves, in every environment."""
@@ -71,7 +71,7 @@ def tls_certificate(party: str) -> str:
 ACME_KEY = "acme-intermediate-key"
 ACME_CERTIFICATE = "acme-intermediate.pem"
 
-TLS_PARTIES = (topology.LOGIN, topology.REGISTRY, topology.VENDORS, topology.TRACES)
+TLS_PARTIES = (local.LOGIN, local.REGISTRY, local.VENDORS, local.TRACES)
 """Who serves TLS with a certificate of the world's CA."""
 
 _WORLD = (
@@ -86,7 +86,7 @@ _WORLD = (
         ACME_KEY,
         "key of the intermediate authority with which the local ACME server issues certificates",
         generators.ec_key,
-        consumers=(topology.ACME.name,),
+        consumers=(local.ACME.name,),
         local=True,
     ),
     *(
@@ -108,41 +108,41 @@ _WORLD = (
             local=True,
             public={ssh_host_public_key(machine.name): generators.ssh_public_key},
         )
-        for machine in topology.MACHINES
+        for machine in local.MACHINES
     ),
     Secret(
         "login-signing-key",
         "key with which the local identity provider signs tokens (RS256)",
         generators.rsa_key,
-        consumers=(topology.LOGIN.name,),
+        consumers=(local.LOGIN.name,),
         local=True,
     ),
     Secret(
         "login-cookie-key",
         "key with which the local identity provider signs its cookies",
         generators.alphanumeric(40),
-        consumers=(topology.LOGIN.name,),
+        consumers=(local.LOGIN.name,),
         local=True,
     ),
     Secret(
         "login-password-alice",
         "password of the test user alice at the local identity provider",
         generators.alphanumeric(24),
-        consumers=(topology.LOGIN.name, "tests"),
+        consumers=(local.LOGIN.name, "tests"),
         local=True,
     ),
     Secret(
         "login-password-bob",
         "password of the test user bob, who is in no group, at the local identity provider",
         generators.alphanumeric(24),
-        consumers=(topology.LOGIN.name, "tests"),
+        consumers=(local.LOGIN.name, "tests"),
         local=True,
     ),
     Secret(
         "pagerduty-api-token",
         "token of the local PagerDuty's REST API, with which tests read incidents back",
         generators.alphanumeric(20),
-        consumers=(topology.VENDORS.name, "tests"),
+        consumers=(local.VENDORS.name, "tests"),
         local=True,
     ),
 )

@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-from infra.secretstore import generators, references
-from infra.secretstore.catalogue import CATALOGUE
-from infra.world import topology
+from infra import local
+from infra.secrets import generators, references
+from infra.secrets.catalogue import CATALOGUE
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -49,17 +49,17 @@ def test_vendors_keys_have_the_vendors_shape(name: str, prefix: str) -> None:
 
 
 def test_every_machine_has_a_host_key_with_a_public_part() -> None:
-    for machine in topology.MACHINES:
+    for machine in local.MACHINES:
         secret = CATALOGUE[f"ssh-host-key-{machine.name}"]
         (derive,) = secret.public.values()
         assert derive(secret.generate()).startswith("ssh-ed25519 AAAA")
 
 
 def test_local_secrets_are_used_by_the_outside_world_only() -> None:
-    world = {place.name for place in (*topology.PARTIES, *topology.MACHINES)} | {"tests", "controller"}
-    local = [secret for secret in CATALOGUE.values() if secret.local]
-    assert local
-    for secret in local:
+    world = {place.name for place in (*local.PARTIES, *local.MACHINES)} | {"tests", "controller"}
+    secrets = [secret for secret in CATALOGUE.values() if secret.local]
+    assert secrets
+    for secret in secrets:
         assert set(secret.consumers) <= world, secret.name
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.secretstore import references
+from infra.secrets import references
 
 
 def test_finds_each_name_once_in_order() -> None:

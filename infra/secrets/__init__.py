@@ -1,0 +1,1 @@
+"""What secrets there are: names, references and how a new value is made; never a value (SEC-4)."""
