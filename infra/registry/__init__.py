@@ -28,6 +28,7 @@ SERVICES = (
     ImageSource(names.POSTGRES, "images/postgres"),
     ImageSource(names.REDIS, "images/redis"),
     ImageSource(names.PROMETHEUS, "images/prometheus"),
+    ImageSource(names.MAINTENANCE, "images/maintenance"),
 )
 
 

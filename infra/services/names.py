@@ -12,6 +12,7 @@ OTEL_COLLECTOR = "otel-collector"
 POSTGRES = "postgres"
 REDIS = "redis"
 PROMETHEUS = "prometheus"
+MAINTENANCE = "maintenance"
 
 AGENTS_IMAGE = "agents-service"
 AGENTS_PORT = 8080
@@ -25,6 +26,7 @@ OTEL_METRICS_PORT = 8888
 POSTGRES_PORT = 5432
 REDIS_PORT = 6379
 PROMETHEUS_PORT = 9090
+MAINTENANCE_PORT = 8090
 
 DATABASE = "agents"
 DATABASE_OWNER = "agents_owner"
@@ -40,6 +42,7 @@ USERS = {
     POSTGRES: 10005,
     REDIS: 10006,
     PROMETHEUS: 10007,
+    MAINTENANCE: 10008,
 }
 
 EDGE_SUBNET = IPv4Network("172.31.250.0/24")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from infra.services import (
     agents,
+    maintenance,
     names,
     oauth2_proxy,
     otel_collector,
@@ -30,6 +31,7 @@ def topology(context: Context) -> Topology:
             postgres.service(context),
             redis.service(context),
             prometheus.service(context),
+            maintenance.service(context),
         ),
         project_file=EnvironmentFile(
             PROJECT_FILE,

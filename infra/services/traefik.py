@@ -1,7 +1,8 @@
 """The edge (VM-5): TLS by DNS-01 in every region at any time, identity only from our own login.
 
 Routes go to the service `agents`, which the file `active.yml` defines: runtime state, written by procedures
-with the text that `active_route` gives, staged outside the watched directory and renamed into it.
+with the text that `active_route` gives, staged outside the watched directory and renamed into it. So is
+`maintenance.yml`, with the text that `maintenance_route` gives.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from infra.services.model import (
 
 DYNAMIC_DIRECTORY = "traefik/dynamic"
 ACTIVE_ROUTE = f"{DYNAMIC_DIRECTORY}/active.yml"
+MAINTENANCE_ROUTE = f"{DYNAMIC_DIRECTORY}/maintenance.yml"
 _DYNAMIC_PATH = "/etc/traefik/dynamic"
 _STATIC_PATH = "/etc/traefik/traefik.yml"
 _STORAGE = "/var/lib/traefik"
@@ -78,6 +80,27 @@ def active_route(slot: Slot | str) -> str:
             }
         }
     )
+
+
+def maintenance_route(enabled: bool) -> str:
+    """Text of `maintenance.yml`: before all other routes while `enabled`, except that health is answered.
+
+    The file is never empty, so that one which was cut off can't pass for maintenance being off.
+    """
+    server = f"http://{names.MAINTENANCE}:{names.MAINTENANCE_PORT}"
+    http: dict[str, Any] = {"services": {names.MAINTENANCE: {"loadBalancer": {"servers": [{"url": server}]}}}}
+    if enabled:
+        http["routers"] = {
+            names.MAINTENANCE: {
+                "entryPoints": ["websecure"],
+                "rule": "PathPrefix(`/`) && !Path(`/health`) && !PathPrefix(`/health/`)",
+                "priority": 1000,
+                "middlewares": ["security-headers", "strip-identity"],
+                "service": names.MAINTENANCE,
+                "tls": {},
+            }
+        }
+    return _yaml({"http": http})
 
 
 def service(context: Context) -> Service:

@@ -68,6 +68,7 @@ def test_services_ports_and_users_are_those_of_the_contract(services: Topology) 
         "postgres": ({5432}, 10005),
         "redis": ({6379}, 10006),
         "prometheus": ({9090}, 10007),
+        "maintenance": ({8090}, 10008),
     }
     found = {
         service.name: ({port.number for port in service.ports}, service.uid)
