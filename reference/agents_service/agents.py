@@ -12,8 +12,8 @@ from typing import Any, Final
 from .auth import Principal
 from .config import Settings
 from .context import annotate, correlation_id
-from .errors import ApiError, DailyBudgetExceededError, SessionBudgetExceededError
-from .flags import BACKUP_MODEL, WAITER_V2, Flags
+from .errors import SERVER_ERROR, ApiError, DailyBudgetExceededError, SessionBudgetExceededError
+from .flags import BACKUP_MODEL, WAITER_V2, Exposure, Flags
 from .guardrails import Breach, OutputFilter, clean
 from .logs import get_logger
 from .metrics import Metrics
@@ -86,12 +86,17 @@ class _Turn:
 
     session: AgentSession
     caller: Principal
-    variant: str
+    exposure: Exposure
     stream: bool
     output: OutputFilter = field(default_factory=OutputFilter)
     usages: list[Usage] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
+
+    @property
+    def variant(self) -> str:
+        """Which waiter answers."""
+        return "v2" if WAITER_V2 in self.exposure.flags else "v1"
 
 
 class Agents:
@@ -106,6 +111,7 @@ class Agents:
         self._flags = flags
         self._tools = tools
         self._metrics = metrics
+        Exposure.prepare(metrics)
 
     async def create_session(self, caller: Principal) -> AgentSession:
         """Open a session for the caller."""
@@ -118,25 +124,30 @@ class Agents:
     ) -> AsyncIterator[Delta | Completed]:
         """Answer a message; the last item is Completed. Errors before the first item are ApiErrors."""
         streaming = str(stream).lower()
+        exposure = Exposure(self._metrics, caller.tenant_group)
         try:
             session = await self._store.get_session(session_id, caller.subject)
             if session is None:
                 raise ApiError(404, "session_not_found", "there is no such session of yours")
-            v2 = await self._flags.enabled(WAITER_V2, caller.tenant_group)
-            turn = _Turn(session, caller, "v2" if v2 else "v1", stream)
+            exposure.flags = await self._flags.exposed(caller.tenant_group)
+            turn = _Turn(session, caller, exposure, stream)
             text, turn.breaches = clean(message, "input")
             async for delta in self._rounds(turn, text):
+                exposure.answered()
                 yield delta
             if rest := turn.output.finish():
                 yield Delta(rest)
             yield await self._complete(turn)
         except ApiError as error:
             self._metrics.turns.add(error.code, streaming)
+            exposure.ended("error" if error.status >= SERVER_ERROR else "refused")
             raise
         except Exception:
             self._metrics.turns.add("internal_error", streaming)
+            exposure.ended("error")
             raise
         self._metrics.turns.add("success", streaming)
+        exposure.ended("success")
 
     async def _rounds(self, turn: _Turn, message: str) -> AsyncIterator[Delta]:
         previous = turn.session.last_response_id
@@ -194,7 +205,7 @@ class Agents:
         default = settings.openai_responses_model or settings.openai_default_model
         first = settings.openai_low_cost_model if self._nearly_used(spent) else default
         models = [first, settings.openai_failover_model]
-        if await self._flags.enabled(BACKUP_MODEL, turn.caller.tenant_group):
+        if BACKUP_MODEL in turn.exposure.flags:
             models.reverse()
         return tuple(dict.fromkeys(models))
 
@@ -242,6 +253,7 @@ class Agents:
 
     async def _complete(self, turn: _Turn) -> Completed:
         breaches = [*turn.breaches, *turn.output.breaches]
+        turn.exposure.breached(turn.output.breaches)
         for breach in breaches:
             self._metrics.guardrails.add(breach.rule, breach.kind)
             get_logger().warning("ai.guardrail.breach", rule=breach.rule, kind=breach.kind)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
+
+SERVER_ERROR: Final = 500
+"""From this status on it is the service that failed, not the caller."""
 
 
 class ApiError(Exception):

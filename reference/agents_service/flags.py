@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, Final
 
 import httpx
@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from .auth import TENANT_GROUPS
 from .config import SupabaseSettings
 from .context import correlation_headers
+from .guardrails import KINDS, Breach
 from .logs import get_logger
 from .metrics import Metrics
 
@@ -21,9 +22,13 @@ TABLE: Final = "agent_runtime_configs"
 CACHE_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 0.5
 """How long a request waits for a read that is slow, once any has succeeded."""
+OUTCOMES: Final = ("success", "refused", "error")
+"""How a turn ends: answered, the caller's doing (4xx), the service's (5xx)."""
 
 WAITER_V2: Final = "ai_waiter.v2.enabled"
 BACKUP_MODEL: Final = "ai_model.failover.enabled"
+FLAGS: Final = (WAITER_V2, BACKUP_MODEL)
+"""Flags that this release knows: the only values of the label `flag`."""
 
 
 class Flag(BaseModel):
@@ -119,6 +124,10 @@ class Flags:
                 await asyncio.wait({self._read}, timeout=patience)
         return (self._known or {}).get((key, tenant_group), False)
 
+    async def exposed(self, tenant_group: str) -> frozenset[str]:
+        """Return the flags of this release that are on for a tenant group."""
+        return frozenset([key for key in FLAGS if await self.enabled(key, tenant_group)])
+
     async def _refresh(self) -> None:
         try:
             rows = await self._table.rows()
@@ -131,3 +140,45 @@ class Flags:
         finally:
             self._due = monotonic() + CACHE_SECONDS
             self._read = None
+
+
+class Exposure:
+    """What became of one turn, counted for each flag that was on in it: a rollout's evidence (DEP-3)."""
+
+    def __init__(self, metrics: Metrics, tenant_group: str) -> None:
+        self._metrics = metrics
+        self._group = tenant_group
+        self._started = perf_counter()
+        self._answered = False
+        self.flags: frozenset[str] = frozenset()
+
+    @staticmethod
+    def prepare(metrics: Metrics) -> None:
+        """Let every series exist at zero."""
+        for flag in FLAGS:
+            for group in TENANT_GROUPS:
+                metrics.flag_seconds.prepare(flag, group)
+                for outcome in OUTCOMES:
+                    metrics.flag_turns.prepare(flag, group, outcome)
+                for kind in KINDS:
+                    metrics.flag_guardrails.prepare(flag, group, kind)
+
+    def answered(self) -> None:
+        """The first piece of the answer is there; later ones don't matter."""
+        if not self._answered:
+            self._answered = True
+            seconds = perf_counter() - self._started
+            for flag in self.flags:
+                self._metrics.flag_seconds.observe(seconds, flag, self._group)
+
+    def ended(self, outcome: str) -> None:
+        """The turn is over: one of OUTCOMES."""
+        self.answered()
+        for flag in self.flags:
+            self._metrics.flag_turns.add(flag, self._group, outcome)
+
+    def breached(self, breaches: Iterable[Breach]) -> None:
+        """The answer broke rules."""
+        for breach in breaches:
+            for flag in self.flags:
+                self._metrics.flag_guardrails.add(flag, self._group, breach.kind)

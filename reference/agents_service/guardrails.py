@@ -8,6 +8,7 @@ from typing import Final
 
 from .logs import CARD_NUMBER, REDACTED, SENSITIVE_TEXT, is_card_number
 
+KINDS: Final = ("policy", "hallucination")
 _HOLD_BACK: Final = re.compile(r"(?:[\d][\d .-]{0,30}|\b(?:sk-|eyJ)[A-Za-z0-9_.-]{0,200}|s|sk|e|ey)$")
 _ALLERGEN_PROMISE: Final = re.compile(
     r"\b(?:guaranteed|100\s?%|completely|absolutely)\s+(?:\w+[\s-]){0,2}free\b|\bno risk of (?:an )?allerg",
@@ -17,7 +18,7 @@ _ALLERGEN_PROMISE: Final = re.compile(
 
 @dataclass(frozen=True)
 class Breach:
-    """A rule that was broken; `kind` is policy or hallucination."""
+    """A rule that was broken; `kind` is one of KINDS."""
 
     rule: str
     kind: str

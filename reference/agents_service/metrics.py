@@ -53,6 +53,10 @@ class Histogram:
             name, unit="s", description=help_, explicit_bucket_boundaries_advisory=LATENCY_BUCKETS
         )
 
+    def prepare(self, *labels: str) -> None:
+        """Let the series exist without an observation, so that its first increase is seen by a rate."""
+        self._prometheus.labels(*labels)
+
     def observe(self, seconds: float, *labels: str) -> None:
         """Record a duration."""
         self._prometheus.labels(*labels).observe(seconds)
@@ -103,6 +107,26 @@ class Metrics:
         self.realtime = counter("agents_realtime_sessions_total", "Voice sessions.", "outcome")
         self.rate_limited = counter("agents_rate_limited_total", "Requests over a rate limit.", "feature")
         self.flag_reads = counter("agents_flag_reads_total", "Reads of the feature flags.", "outcome")
+        self.flag_turns = counter(
+            "agents_flag_turns_total",
+            "Agent runs with a feature flag on: success, refused (4xx) or error.",
+            "flag",
+            "tenant_group",
+            "outcome",
+        )
+        self.flag_seconds = histogram(
+            "agents_flag_answer_seconds",
+            "Time to the first piece of an answer, or to the failure, with a feature flag on.",
+            "flag",
+            "tenant_group",
+        )
+        self.flag_guardrails = counter(
+            "agents_flag_guardrail_breaches_total",
+            "Guardrail breaches in answers with a feature flag on.",
+            "flag",
+            "tenant_group",
+            "kind",
+        )
         self.pool = gauge("agents_db_pool_connections", "Database connections of the pool.", "state")
         self.build = gauge("agents_build_info", "What is running.", "git_sha", "schema_revision", "region")
         self.draining = gauge("agents_draining", "1 while the process drains.")

@@ -12,14 +12,13 @@ import httpx
 
 from .config import OpenAISettings
 from .context import annotate, correlation_headers
-from .errors import ApiError
+from .errors import SERVER_ERROR, ApiError
 from .logs import get_logger
 from .metrics import Metrics
 from .pricing import cost
 from .store import Usage
 
 _OVERLOADED: Final = 429
-_SERVER_ERROR: Final = 500
 _CREDENTIALS: Final = (401, 403)
 
 
@@ -148,7 +147,7 @@ class ModelApi:
 def _check(status: int) -> None:
     if status in _CREDENTIALS:
         raise ModelCredentialsRejectedError
-    if status == _OVERLOADED or status >= _SERVER_ERROR:
+    if status == _OVERLOADED or status >= SERVER_ERROR:
         raise _TryNextError(f"status {status}")
     if not httpx.codes.is_success(status):
         raise ModelRefusedError(f"status {status}")
