@@ -29,6 +29,7 @@ from infra.config.types import (
     ServiceName,
     ServiceUrl,
     SshPublicKey,
+    SupabaseProject,
     Switch,
     Ttl,
     Url,
@@ -37,6 +38,7 @@ from infra.config.types import (
     VectorStoreId,
     ZoneId,
 )
+from infra.secrets.catalogue import Channel
 
 
 class Model(BaseModel):
@@ -182,6 +184,27 @@ class Login(Model):
     email_domains: Annotated[tuple[EmailDomain, ...], Field(min_length=1)]
 
 
+class Notifications(Model):
+    """Webhook of each channel, in Slack's format: the URL itself is a secret."""
+
+    deployments: SecretReference
+    status: SecretReference
+    incidents: SecretReference
+    ops_ai: SecretReference
+
+    def webhook(self, channel: Channel) -> str:
+        """Reference to the URL of a channel's webhook."""
+        return str(getattr(self, channel.replace("-", "_")))
+
+
+class Supabase(Model):
+    """Supabase's management API, and the projects whose functions serve this environment (CFG-5)."""
+
+    management_url: Url = "https://api.supabase.com"
+    management_token: SecretReference
+    projects: Annotated[tuple[SupabaseProject, ...], Field(min_length=1)]
+
+
 class Record(Model):
     """Store of the environment's record (REC-1)."""
 
@@ -264,6 +287,8 @@ class Stack(Model):
     login: Login
     record: Record
     secretstore: SecretStore = SecretStore()
+    notifications: Notifications
+    supabase: Supabase
     variables: Variables
     standby_variables: StandbyVariables = StandbyVariables()
     switches: Switches

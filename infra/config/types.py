@@ -237,6 +237,11 @@ AgeRecipient = Annotated[
     AfterValidator(_matching(r"age1[02-9ac-hj-np-z]{58}")),
     Accepts("an age public key: age1… of 62 characters"),
 ]
+SupabaseProject = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"[a-z0-9-]{4,40}")),
+    Accepts("the reference of a Supabase project: lower-case letters, digits and -, as in its URL"),
+]
 ZoneId = Annotated[
     StrictStr,
     AfterValidator(_matching(r"[0-9a-f]{32}")),

@@ -73,6 +73,17 @@ class DirectoryStore:
             self._replace(path, data)
         return _version(data)
 
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        path = self._path(key)
+        with self._turn():
+            try:
+                path.unlink(missing_ok=True)
+                if path.parent.is_dir():
+                    _sync_directory(path.parent)
+            except OSError as error:
+                raise self._unavailable(error) from error
+
     def list(self, prefix: str) -> list[str]:
         """See `Store.list`."""
         start = self._root / check_key(prefix) if prefix else self._root

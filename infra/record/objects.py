@@ -126,6 +126,20 @@ class ObjectStoreDriver:
         message = f"{key} in {self._url} is no longer the version that was read"
         return self._put(key, data, _from_version(version), message)
 
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        check_key(key)
+
+        def remove() -> None:
+            try:
+                obstore.delete(self._store, key)
+            except FileNotFoundError as error:
+                # Some stores answer with it where there is no such object, all where there is no bucket.
+                if _missing_bucket(error):
+                    raise
+
+        self._retry(remove)
+
     def list(self, prefix: str) -> list[str]:
         """See `Store.list`."""
         if prefix:

@@ -41,6 +41,10 @@ class Store(Protocol):
         """Replace the object if it still is `version`, return the new one; `ConflictError` if it is not."""
         ...
 
+    def delete(self, key: str) -> None:
+        """Remove the object, whatever its version; nothing happens if there is none."""
+        ...
+
     def list(self, prefix: str) -> list[str]:
         """Keys below the folder `prefix` (all keys for an empty prefix), sorted."""
         ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 
 from infra import local
@@ -56,6 +57,20 @@ def ssh_host_key(machine: str) -> str:
 def ssh_host_public_key(machine: str) -> str:
     """Name of the public object with a machine's SSH host key: `ssh-ed25519 AAAA…`."""
     return f"{ssh_host_key(machine)}.pub"
+
+
+class Channel(StrEnum):
+    """Where people are told of what procedures do (REC-2); written `#deployments` to them."""
+
+    DEPLOYMENTS = "deployments"
+    STATUS = "status"
+    INCIDENTS = "incidents"
+    OPS_AI = "ops-ai"
+
+
+def slack_webhook(channel: Channel) -> str:
+    """Name of the secret with the URL of a channel's webhook."""
+    return f"slack-webhook-{channel}"
 
 
 def tls_key(party: str) -> str:
@@ -252,6 +267,16 @@ _VENDOR_ISSUED = (
         generators.alphanumeric(48, "xoxb-"),
         issuer="Slack, app settings",
         consumers=(CONTROLLER,),
+    ),
+    *(
+        Secret(
+            slack_webhook(channel),
+            f"URL of the incoming webhook of #{channel}",
+            generators.slack_webhook(f"https://{local.VENDORS.host}/slack"),
+            issuer="Slack, app settings, incoming webhooks",
+            consumers=(CONTROLLER,),
+        )
+        for channel in Channel
     ),
     Secret(
         "pagerduty-token",

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 Generator = Callable[[], str]
 
 _ALPHANUMERIC = string.ascii_letters + string.digits
+_CODE = string.ascii_uppercase + string.digits
 _RSA_BITS = 2048
 
 
@@ -34,6 +35,15 @@ def base64_key(octets: int) -> Generator:
 def base64url_key(octets: int) -> Generator:
     """Random octets in padded base64url, as oauth2-proxy's cookie secret and Fernet keys are written."""
     return lambda: base64.urlsafe_b64encode(secrets.token_bytes(octets)).decode()
+
+
+def slack_webhook(base: str) -> Generator:
+    """URL of an incoming webhook at `base`, in Slack's shape: `…/services/T…/B…/…`."""
+    return lambda: f"{base}/services/T{_code(10)}/B{_code(10)}/{alphanumeric(24)()}"
+
+
+def _code(length: int) -> str:
+    return "".join(secrets.choice(_CODE) for _ in range(length))
 
 
 def ssh_key() -> str:

@@ -166,7 +166,7 @@ def _vendors_seed(source: Source) -> str:
                 "management_tokens": [source.secret("supabase-management-token")],
             },
             "vercel": {"tokens": [source.secret("vercel-token")]},
-            "slack": {"tokens": [source.secret("slack-token")]},
+            "slack": {"tokens": [source.secret("slack-token")], "webhooks": _slack_webhooks(source)},
             "pagerduty": {
                 "routing_keys": [source.secret("pagerduty-token")],
                 "tokens": [source.secret("pagerduty-api-token")],
@@ -174,6 +174,12 @@ def _vendors_seed(source: Source) -> str:
             "statuspage": {"tokens": [source.secret("statuspage-token")]},
         }
     )
+
+
+def _slack_webhooks(source: Source) -> dict[str, str]:
+    """Channel of each webhook by the secret end of its URL."""
+    urls = {channel: source.secret(catalogue.slack_webhook(channel)) for channel in catalogue.Channel}
+    return {url.rpartition("/services/")[2]: channel for channel, url in urls.items()}
 
 
 def _tls(party: str) -> tuple[Mount, ...]:

@@ -49,6 +49,19 @@ def test_does_not_replace_what_is_not_there(store: Store) -> None:
         store.get("other")
 
 
+def test_removes_one_object_and_that_it_is_gone_already_is_no_error(store: Store) -> None:
+    for key in ("folder/a", "folder/b"):
+        store.put_if_absent(key, b"x")
+
+    store.delete("folder/a")
+    store.delete("folder/a")
+    store.delete("nowhere/a")
+
+    assert store.list("") == ["folder/b"]
+    store.put_if_absent("folder/a", b"again")
+    assert store.get("folder/a").data == b"again"
+
+
 def test_lists_a_folder_sorted_and_nothing_beside_it(store: Store) -> None:
     for key in ("events/2", "events/1", "events2/1", "state"):
         store.put_if_absent(key, b"x")
