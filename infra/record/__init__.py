@@ -15,7 +15,7 @@ from infra.record.errors import (
 )
 from infra.record.lease import Lease
 from infra.record.log import Problem, Verification
-from infra.record.model import Event, HostState, Maintenance, Release, Result, State, Switch
+from infra.record.model import Event, HostState, Maintenance, Release, Result, State, Switch, Window
 from infra.record.record import Record, open_record
 from infra.record.store import Store, Stored
 from infra.services.model import Slot
@@ -46,6 +46,7 @@ __all__ = [
     "Stored",
     "Switch",
     "Verification",
+    "Window",
     "open_record",
     "open_store",
     "parse_config",

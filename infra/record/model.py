@@ -106,13 +106,23 @@ class HostState(Model):
         return self
 
 
+class Window(Model):
+    """A planned maintenance that was announced (DEP-6)."""
+
+    at: Utc
+    announced_at: Utc
+    why: str = ""
+    by: str = ""
+
+
 class Maintenance(Model):
-    """Whether the environment shows its maintenance answer."""
+    """Whether the environment shows its maintenance answer; `message` says why. `window` is the next planned one."""
 
     enabled: bool = False
     message: str = ""
     since: Utc | None = None
     by: str = ""
+    window: Window | None = None
 
 
 class Holder(Model):
@@ -188,6 +198,24 @@ class State(Model):
         """Some switches are set."""
         return self.changed(switches={**self.switches, **switches})
 
+    def with_maintenance(self, enabled: bool, *, message: str = "", by: str = "") -> Self:
+        """The maintenance answer is shown, or no more; since when stays what it is where that is so already."""
+        found = self.maintenance
+        if found.enabled == enabled:
+            return self
+        changed = Maintenance(
+            enabled=enabled,
+            message=message if enabled else "",
+            since=now() if enabled else None,
+            by=by if enabled else "",
+            window=found.window,
+        )
+        return self.changed(maintenance=changed)
+
+    def with_window(self, window: Window | None) -> Self:
+        """A maintenance is planned, or no more."""
+        return self.changed(maintenance=Maintenance(**{**dict(self.maintenance), "window": window}))
+
     def with_active(self, region: str, host: str) -> Self:
         """Another region and host take the traffic."""
         return self.changed(active_region=region, active_host=host)
@@ -199,7 +227,7 @@ class State(Model):
         return self.hosts[name]
 
     def runtime(self, name: str) -> dict[str, Any]:
-        """What roles need of a host: active slot, image by slot, switches as `true` and `false`.
+        """What roles need of a host: active slot, image by slot, switches as `true` and `false`, maintenance.
 
         A slot that was never used names the active one's image: it is not started, but Compose wants one.
         """
@@ -209,6 +237,7 @@ class State(Model):
             "active_slot": host.active_slot.value,
             "images": {slot.value: f"{self.release.image}@{host.slots[slot] or active}" for slot in Slot},
             "switches": {switch.value: str(value).lower() for switch, value in self.switches.items()},
+            "maintenance": self.maintenance.enabled,
         }
 
 

@@ -1,4 +1,4 @@
-"""What the edge of one host must do: route to the slot that serves, and answer (VM-5)."""
+"""What the edge of one host must do: route to the slot that serves, and answer (VM-5, DEP-6)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 import yaml
 
 from infra.services import names
-from infra.services.traefik import ACTIVE_ROUTE, active_route
+from infra.services.traefik import ACTIVE_ROUTE, MAINTENANCE_ROUTE, active_route, maintenance_route
 from infra.site.project import ProjectError, parse_project
 from infra.site.runtime import HostRuntime
 
 _MODE = "0444"
+_OK, _NOT_FOUND = 200, 404
 
 
-def _servers(route: Any) -> list[str]:
+def _servers(path: str, route: Any) -> list[str]:
     """URLs of all servers in a dynamic configuration; ProjectError for anything else than one."""
     try:
         services = route["http"]["services"]
@@ -24,31 +25,43 @@ def _servers(route: Any) -> list[str]:
             server["url"] for service in services.values() for server in service["loadBalancer"]["servers"]
         ]
     except (AttributeError, KeyError, TypeError):
-        raise ProjectError(f"{ACTIVE_ROUTE}: not a configuration with services") from None
+        raise ProjectError(f"{path}: not a configuration with services") from None
 
 
-def route_file(raw: Mapping[str, Any], runtime: HostRuntime) -> dict[str, Any]:
-    """The file that names the slot, checked: an empty or wrong one would answer 404 to everybody."""
+def route_files(raw: Mapping[str, Any], runtime: HostRuntime) -> list[dict[str, Any]]:
+    """Files that say where requests go, checked: an empty or wrong one would answer 404 to everybody."""
     project = parse_project(raw)
-    text = active_route(runtime.active_slot)
-    servers = _servers(yaml.safe_load(text))
-    if not servers:
-        raise ProjectError(f"{ACTIVE_ROUTE}: names no server")
-    for url in servers:
-        if (host := urlsplit(url).hostname) not in project.compose["services"]:
-            raise ProjectError(f"{ACTIVE_ROUTE}: names {host}, which is no service of the project")
-    return {"path": ACTIVE_ROUTE, "content": text, "mode": _MODE, "uid": 0, "gid": 0}
+    texts = {
+        ACTIVE_ROUTE: active_route(runtime.active_slot),
+        MAINTENANCE_ROUTE: maintenance_route(runtime.maintenance),
+    }
+    for path, text in texts.items():
+        servers = _servers(path, yaml.safe_load(text))
+        if not servers:
+            raise ProjectError(f"{path}: names no server")
+        for url in servers:
+            if (host := urlsplit(url).hostname) not in project.compose["services"]:
+                raise ProjectError(f"{path}: names {host}, which is no service of the project")
+    return [
+        {"path": path, "content": text, "mode": _MODE, "uid": 0, "gid": 0} for path, text in texts.items()
+    ]
 
 
 def checks(runtime: HostRuntime) -> list[dict[str, Any]]:
     """What proxy and login answer when the slot serves, for the module `service_answers`."""
-    server = _servers(yaml.safe_load(active_route(runtime.active_slot)))[0]
+    server = _servers(ACTIVE_ROUTE, yaml.safe_load(active_route(runtime.active_slot)))[0]
     return [
         {
             "service": names.TRAEFIK,
             "port": names.TRAEFIK_INTERNAL_PORT,
             "path": f"/api/http/services/{names.AGENTS}@file",
             "contains": f'"{server}":"UP"',
+        },
+        {
+            "service": names.TRAEFIK,
+            "port": names.TRAEFIK_INTERNAL_PORT,
+            "path": f"/api/http/routers/{names.MAINTENANCE}@file",
+            "status": _OK if runtime.maintenance else _NOT_FOUND,
         },
         {"service": names.OAUTH2_PROXY, "port": names.OAUTH2_PROXY_PORT, "path": "/ready", "contains": ""},
     ]

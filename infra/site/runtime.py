@@ -28,13 +28,17 @@ class RuntimeStateError(Exception):
 
 
 class HostRuntime(BaseModel):
-    """Slot that serves on a host, image of each slot by digest, switches as texts of an env file."""
+    """Slot that serves on a host, image of each slot by digest, switches as texts of an env file.
+
+    `maintenance`: whether users get the maintenance answer.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     active_slot: Slot
     images: dict[Slot, str]
     switches: dict[str, str]
+    maintenance: bool = False
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> HostRuntime:

@@ -18,10 +18,10 @@ def plain(value: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(value)))
 
 
-def active_route(project: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
-    """The file that names the slot to the proxy."""
+def route_files(project: dict[str, Any], runtime: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files that say to the proxy where requests go."""
     try:
-        return edge.route_file(plain(project), HostRuntime.parse(plain(runtime)))
+        return edge.route_files(plain(project), HostRuntime.parse(plain(runtime)))
     except (ProjectError, ValueError) as error:
         raise AnsibleFilterError(str(error)) from None
 
@@ -41,4 +41,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to filter."""
-        return {"active_route": active_route, "edge_checks": edge_checks, "idle_services": idle_services}
+        return {"route_files": route_files, "edge_checks": edge_checks, "idle_services": idle_services}

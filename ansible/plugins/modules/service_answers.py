@@ -20,7 +20,7 @@ description:
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   checks:
-    description: What must answer 200, and with which text.
+    description: What must answer, and with which text.
     type: list
     elements: dict
     required: true
@@ -29,6 +29,7 @@ options:
       port: {description: Port of the container., type: int, required: true}
       path: {description: Path and query., type: str}
       contains: {description: Text of the answer., type: str}
+      status: {description: Status of the answer., type: int}
   timeout: {description: Seconds until all must answer., type: int}
 attributes:
   check_mode: {support: full}
@@ -49,7 +50,6 @@ answered: {description: Checks that answered., type: list, returned: success}
 
 POLL = 0.25
 REQUEST_TIMEOUT = 3
-OK = 200
 
 
 def addresses(project: str) -> dict[str, list[str]]:
@@ -74,28 +74,26 @@ def addresses(project: str) -> dict[str, list[str]]:
     return found
 
 
-def ask(address: str, port: int, path: str, contains: str) -> str:
+def ask(address: str, check: dict[str, Any]) -> str:
     """What is wrong with one answer; empty where nothing is."""
+    port, contains = check["port"], check["contains"]
     connection = http.client.HTTPConnection(address, port, timeout=REQUEST_TIMEOUT)
     try:
-        connection.request("GET", path)
+        connection.request("GET", check["path"])
         answer = connection.getresponse()
         body = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
     finally:
         connection.close()
-    if answer.status != OK:
+    if answer.status != check["status"]:
         return f"answers {answer.status}"
     return "" if contains in body else f"answers without {contains!r}"
 
 
 def problem(check: dict[str, Any], found: dict[str, list[str]]) -> str:
     """What is wrong with one service; empty where one of its addresses answers as it must."""
-    said = [
-        ask(address, check["port"], check["path"], check["contains"])
-        for address in found.get(check["service"], [])
-    ]
+    said = [ask(address, check) for address in found.get(check["service"], [])]
     if not said:
         return "does not run"
     # One of several networks may not lead to the port: what answered says more than what did not.
@@ -116,6 +114,7 @@ def main() -> None:
                     "port": {"type": "int", "required": True},
                     "path": {"type": "str", "default": "/"},
                     "contains": {"type": "str", "default": ""},
+                    "status": {"type": "int", "default": 200},
                 },
             },
             "timeout": {"type": "int", "default": 60},

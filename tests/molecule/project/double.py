@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 ROUTE = Path("/etc/traefik/dynamic/active.yml")
+MAINTENANCE = Path("/etc/traefik/dynamic/maintenance.yml")
 CERTIFICATE = Path("/etc/traefik/tls.pem")
 
 
@@ -25,7 +26,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         """Answer any path."""
         found = re.search(r"url: (\S+)", ROUTE.read_text()) if ROUTE.exists() else None
         body = f'{{"serverStatus":{{"{found[1]}":"UP"}}}}' if found else "ok"
-        self.send_response(200)
+        absent = self.path.startswith("/api/http/routers/") and "routers:" not in MAINTENANCE.read_text()
+        self.send_response(404 if absent else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body.encode())

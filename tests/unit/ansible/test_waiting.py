@@ -99,6 +99,15 @@ def test_a_service_answers_on_one_of_its_networks(engine: str, serve: Callable[.
     assert (result["changed"], result["answered"]) == (False, ["web"])
 
 
+def test_an_answer_may_have_to_be_another_one_than_200(engine: str, serve: Callable[..., int]) -> None:
+    port = serve()
+    gone = {"service": "web", "port": port, "path": "/gone", "status": 503}
+    assert answers(engine, gone)["answered"] == ["web"]
+    result = answers(engine, {**gone, "path": "/ready"})
+    assert result["failed"]
+    assert "/ready answers 200" in result["msg"]
+
+
 def test_says_what_every_service_answers(engine: str, serve: Callable[..., int]) -> None:
     port = serve()
     result = answers(

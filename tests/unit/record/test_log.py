@@ -25,9 +25,10 @@ from infra.record import (
     Stored,
     StoreUnavailableError,
     Switch,
+    Window,
 )
 from infra.record.log import CHECKPOINT, event_key
-from infra.record.model import Event, canonical, digest_of
+from infra.record.model import Event, canonical, digest_of, now
 
 
 def overwrite(store: Store, key: str, data: bytes) -> None:
@@ -404,7 +405,20 @@ def test_runtime_is_what_roles_need(record: Record, digest: Callable[[str], str]
         "active_slot": "blue",
         "images": {"blue": image, "green": image},
         "switches": {switch.value: "true" for switch in Switch} | {"FEATURE_AGENT_VOICE": "false"},
+        "maintenance": False,
     }
+
+
+def test_maintenance_keeps_since_when_and_its_window(record: Record) -> None:
+    window = Window(at=now(), announced_at=now(), why="updates", by="ops")
+    on = record.state().with_window(window).with_maintenance(True, message="updates", by="ops")
+
+    assert on.runtime("primary")["maintenance"] is True
+    assert (on.maintenance.message, on.maintenance.by) == ("updates", "ops")
+    assert on.with_maintenance(True, message="again", by="other") == on
+    off = on.with_maintenance(False, by="ops")
+    assert off.maintenance == Maintenance(window=window)
+    assert off.with_window(None).maintenance == Maintenance()
 
 
 def test_an_event_survives_its_encoding(busy: Record) -> None:

@@ -189,6 +189,7 @@ class Edge:
     https: int
     login: Login
     slots: dict[str, _Server]
+    maintenance: _Server
     home: Path
 
     def client(self) -> httpx.Client:
@@ -214,9 +215,19 @@ class Edge:
         text = traefik.active_route(slot).replace(
             f"http://agents-{slot}:{names.AGENTS_PORT}", f"http://127.0.0.1:{self.slots[slot].port}"
         )
-        staged = self.home / "active.yml"
+        self._put("active.yml", text)
+
+    def show_maintenance(self, enabled: bool) -> None:
+        """Send requests to the maintenance answer, or no more."""
+        before = f"http://{names.MAINTENANCE}:{names.MAINTENANCE_PORT}"
+        text = traefik.maintenance_route(enabled)
+        assert before in text
+        self._put("maintenance.yml", text.replace(before, f"http://127.0.0.1:{self.maintenance.port}"))
+
+    def _put(self, name: str, text: str) -> None:
+        staged = self.home / name
         staged.write_text(text)
-        staged.rename(self.home / "dynamic" / "active.yml")
+        staged.rename(self.home / "dynamic" / name)
 
 
 def _certificate(domain: str, home: Path) -> dict[str, Any]:
@@ -294,11 +305,13 @@ def running_edge(home: Path) -> Iterator[Edge]:
     ports = {name: free_port() for name in ("web", "websecure", "internal", "login", "metrics")}
     with ExitStack() as running:
         slots = {slot: running.enter_context(_serving(slot)) for slot in ("blue", "green")}
+        maintenance = running.enter_context(_serving("maintenance"))
         login = Login(running.enter_context(_serving("login")))
         login.publish()
-        edge = Edge(stack.domain, ports["web"], ports["websecure"], login, slots, home)
+        edge = Edge(stack.domain, ports["web"], ports["websecure"], login, slots, maintenance, home)
         configuration = _edge_files(context, home, ports)
         edge.activate("blue")
+        edge.show_maintenance(False)
         secret = {
             "OAUTH2_PROXY_CLIENT_ID": stack.login.client_id,
             "OAUTH2_PROXY_CLIENT_SECRET": "not-used-here",

@@ -207,3 +207,42 @@ def test_renamed_route_moves_requests_to_the_other_slot(edge: Edge) -> None:
     for slot in ("green", "blue"):
         edge.activate(slot)
         await_condition(slot, lambda slot=slot: edge.get("/api/x", token).json() == {"from": slot})
+
+
+@pytest.fixture
+def in_maintenance(edge: Edge) -> Iterator[Edge]:
+    """The edge while it shows the maintenance answer."""
+    token = bearer(edge.login.token())
+
+    def answered_by(name: str) -> bool:
+        return bool(edge.get("/api/anything", token).json()["from"] == name)
+
+    edge.show_maintenance(True)
+    await_condition("maintenance on", lambda: answered_by("maintenance"))
+    for server in (edge.maintenance, *edge.slots.values()):
+        server.seen.clear()
+    yield edge
+    edge.show_maintenance(False)
+    await_condition("maintenance off", lambda: answered_by("blue"))
+
+
+@pytest.mark.parametrize("path", ["/", "/api/whoami", "/metrics", "/healthy", "/oauth2/start", "/api/health"])
+@pytest.mark.parametrize("credentials", [True, False])
+def test_everybody_gets_the_maintenance_answer(in_maintenance: Edge, path: str, credentials: bool) -> None:
+    edge = in_maintenance
+    response = edge.get(path, bearer(edge.login.token()) if credentials else {"Accept": "text/html"})
+    assert response.json() == {"from": "maintenance"}
+    assert response.headers["Strict-Transport-Security"].startswith("max-age=31536000")
+    assert edge.seen == []
+
+
+def test_webhooks_get_the_maintenance_answer(in_maintenance: Edge) -> None:
+    assert in_maintenance.get("/api/whatsapp/webhook", method="POST").json() == {"from": "maintenance"}
+    assert in_maintenance.seen == []
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/health?deep=1"])
+def test_health_is_answered_by_the_service_in_maintenance(in_maintenance: Edge, path: str) -> None:
+    response = in_maintenance.get(path, bearer(in_maintenance.login.token()))
+    assert response.json() == {"from": "blue"}
+    assert in_maintenance.get(path).status_code == 401

@@ -21,7 +21,7 @@ def test_the_route_names_the_active_slot(machine: Machine) -> None:
 
 
 def test_nothing_was_staged_in_the_watched_directory(machine: Machine) -> None:
-    assert machine.shell(f"ls -A {DYNAMIC}").split() == ["active.yml", "edge.yml"]
+    assert machine.shell(f"ls -A {DYNAMIC}").split() == ["active.yml", "edge.yml", "maintenance.yml"]
 
 
 def test_the_proxy_sees_the_route_through_its_mount(machine: Machine) -> None:
