@@ -11,7 +11,7 @@ from infra.config.trust import MissingFileError, certificates
 from infra.dns.records import Records, RecordsArgs
 from infra.hosts import make_hosts
 from infra.local import REGISTRY
-from infra.outputs import record, secretstore, settings, urls
+from infra.outputs.export import record, secretstore, settings, urls
 from infra.registry import Images, ImagesArgs, ReleaseError, build_settings, release_commit
 from infra.runtimes.vm import VmRuntime, VmRuntimeArgs
 from infra.services.context import Context

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from infra import local
+from infra.outputs.read import read_outputs
 from infra.record import open_record
 from infra.services import names
-from infra.site.outputs import read_outputs
 from infra.world.traces import sink_file
 from tests.running import STACK
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import local, paths
-from infra.site.outputs import read_outputs
+from infra.outputs.read import read_outputs
 from infra.smoke import report
 from infra.smoke.checks import Smoke
 from infra.smoke.target import find_target

@@ -5,7 +5,6 @@ Works from the output `settings.dns` of a stack; secrets are given as values, by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any, Protocol, assert_never
@@ -19,14 +18,12 @@ import dns.tsig
 import dns.tsigkeyring
 import dns.update
 import httpx
-from pydantic import TypeAdapter
 
 from infra.config.model import CloudflareDns, Dns, Rfc2136Dns
 from infra.dns.limits import time_to_live
 
 _TIMEOUT = 10.0
 _API = "https://api.cloudflare.com/client/v4"
-_DNS: TypeAdapter[Rfc2136Dns | CloudflareDns] = TypeAdapter(Dns)
 
 
 class DnsError(Exception):
@@ -57,15 +54,13 @@ class DnsClient(Protocol):
         ...
 
 
-def secret_of(settings: Mapping[str, Any]) -> str:
+def secret_of(config: Dns) -> str:
     """Reference to the secret that the client of these settings needs."""
-    config = _DNS.validate_python(dict(settings))
     return config.api_token if isinstance(config, CloudflareDns) else config.key_secret
 
 
-def open_client(settings: Mapping[str, Any], secret: str) -> DnsClient:
+def open_client(config: Dns, secret: str) -> DnsClient:
     """Client for the output `settings.dns`; `secret` is the value that `secret_of` names."""
-    config = _DNS.validate_python(dict(settings))
     match config:
         case Rfc2136Dns():
             return Rfc2136Client(config, secret)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from infra.dns.client import DnsError, ensure_public_record, open_client, secret_of
+from infra.outputs.model import StackOutputs
 from infra.record import NotBootstrappedError, Record, RecordError
 from infra.record.lease import is_over
 from infra.record.log import Log
-from infra.site.outputs import StackOutputs
 from infra.site.runtime import (
     BOOTSTRAPPER,
     first_active,
@@ -70,7 +70,7 @@ def bootstrap_public_record(record: Record, outputs: StackOutputs, stack: str, *
 
     Returns what was, or would be, written; raises BootstrapError.
     """
-    dns = outputs.settings["dns"]
+    dns = outputs.settings.dns
     reference = secret_of(dns)
     try:
         client = open_client(

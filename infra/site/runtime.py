@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from infra.outputs.model import HostOutput, StackOutputs
 from infra.record import (
     HostState,
     NotBootstrappedError,
@@ -18,7 +19,6 @@ from infra.record import (
     open_record,
 )
 from infra.record.model import now
-from infra.site.outputs import HostOutput, StackOutputs
 
 BOOTSTRAPPER = "bootstrap"
 
@@ -59,8 +59,8 @@ def first_release(outputs: StackOutputs) -> Release:
 
 
 def first_switches(outputs: StackOutputs) -> dict[str, bool]:
-    """Switches as the stack file sets them; settings hold texts or truth values."""
-    return {name: str(value).lower() == "true" for name, value in outputs.settings["switches"].items()}
+    """Switches as the stack file sets them."""
+    return outputs.settings.switches.model_dump()
 
 
 def first_active(outputs: StackOutputs) -> HostOutput:

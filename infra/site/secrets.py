@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from infra.record import RecordError
+from infra.record import RecordConfig, RecordError
 from infra.secrets import references
-from infra.secretstore import SecretStoreError, open_store
+from infra.secretstore import SecretConfig, SecretStoreError, open_store
 
 Resolve = Callable[[str], str]
 
@@ -17,7 +17,10 @@ class SecretsError(Exception):
 
 
 def open_resolver(
-    secretstore: Mapping[str, Any], stack: str, record: Mapping[str, Any], texts: Iterable[str]
+    secretstore: SecretConfig | Mapping[str, Any],
+    stack: str,
+    record: RecordConfig | Mapping[str, Any],
+    texts: Iterable[str],
 ) -> Resolve:
     """A function that resolves references; what `texts` need is read at once. Raises SecretsError."""
     try:

@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from infra.site.outputs import FILE_ENV, STACK_ENV, StackError, read_outputs
+from infra.outputs.model import StackError
+from infra.outputs.read import FILE_ENV, STACK_ENV, read_outputs
 from infra.smoke import report
 from infra.smoke.checks import Smoke
 from infra.smoke.target import TargetError, find_target

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import local
+from infra.config.model import Rfc2136Dns
+from infra.outputs.model import HostOutput, StackOutputs
 from infra.paths import REPOSITORY
 from infra.record import RecordError, open_record
 from infra.secretstore import SecretStore, SecretStoreError, open_store
-from infra.site.outputs import HostOutput, StackOutputs
 from infra.world import login
 
 SMOKE_SECRET = "login-smoke-secret"  # noqa: S105 - a secret's name
@@ -70,23 +71,23 @@ def find_target(outputs: StackOutputs, stack: str, region: str | None = None) ->
         secrets = open_store(outputs.secretstore, stack, record=outputs.record)
     except (RecordError, SecretStoreError) as error:
         raise TargetError(f"stack {stack}: {error}") from error
-    dns = settings["dns"]
+    dns = settings.dns
     is_local = outputs.domain == local.DOMAIN
     return Target(
         stack=stack,
         name=f"{region}.{outputs.domain}" if region else outputs.domain,
         domain=outputs.domain,
         host=host,
-        zone=dns["zone"],
-        nameserver=(dns["server"], int(dns["port"])) if dns["driver"] == "rfc2136" else None,
-        resolvers=tuple(settings["resolvers"]),
-        trust="\n".join(settings["trust"]),
-        issuer=settings["login"]["issuer"],
+        zone=dns.zone,
+        nameserver=(str(dns.server), dns.port) if isinstance(dns, Rfc2136Dns) else None,
+        resolvers=tuple(map(str, settings.resolvers)),
+        trust="\n".join(settings.trust),
+        issuer=settings.login.issuer,
         client=login.SMOKE_CLIENT,
         secrets=secrets,
         user=BrowserUser(login.ALICE.email, f"login-password-{login.ALICE.name}") if is_local else None,
         trace_container=local.TRACES.container if is_local else None,
-        trace_query=settings.get("trace_query"),
+        trace_query=None,
     )
 
 

@@ -19,10 +19,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from infra import local
+from infra.outputs.model import StackOutputs
+from infra.outputs.read import read_outputs
 from infra.record import open_record
 from infra.services import names
 from infra.services.traefik import IDENTITY_HEADERS, WEBHOOK_PATH
-from infra.site.outputs import StackOutputs, read_outputs
 from infra.smoke.checks import Smoke
 from infra.smoke.client import trusting
 from infra.smoke.target import find_target

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from infra import local
-from infra.site.outputs import read_outputs
+from infra.outputs.read import read_outputs
 from infra.smoke.checks import SERVICE_NAME, Smoke
 from infra.smoke.target import find_target
 from infra.smoke.traces import ContainerSink, await_trace

@@ -8,9 +8,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 
 from ansible.plugins.action import ActionBase
+from infra.outputs.model import StackOutputs
 from infra.record import open_record
 from infra.site.bootstrap import BootstrapError, bootstrap_public_record, bootstrap_record
-from infra.site.outputs import StackOutputs
 from infra.site.runtime import RuntimeStateError
 
 

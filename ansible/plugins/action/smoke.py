@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
 from ansible.plugins.action import ActionBase
-from infra.site.outputs import StackOutputs
+from infra.outputs.model import StackOutputs
 from infra.smoke import report
 from infra.smoke.checks import Smoke
 from infra.smoke.target import TargetError, find_target

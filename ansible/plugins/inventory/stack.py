@@ -8,8 +8,9 @@ from typing import Any
 from ansible.errors import AnsibleParserError
 
 from ansible.plugins.inventory import BaseInventoryPlugin
+from infra.outputs.model import HostOutput, StackError, StackOutputs
+from infra.outputs.read import read_outputs
 from infra.paths import stack_home
-from infra.site.outputs import HostOutput, StackError, StackOutputs, read_outputs
 from infra.site.runtime import RuntimeStateError, read_runtimes
 
 DOCUMENTATION = """
@@ -81,13 +82,13 @@ def common_variables(stack: str, outputs: StackOutputs) -> dict[str, Any]:
         "icupa_stack": stack,
         "icupa_environment": outputs.environment,
         "icupa_domain": outputs.domain,
-        "icupa_settings": outputs.settings,
-        "icupa_record": outputs.record,
-        "icupa_secretstore": outputs.secretstore,
+        "icupa_settings": outputs.settings.model_dump(mode="json"),
+        "icupa_record": outputs.record.model_dump(mode="json", exclude_none=True),
+        "icupa_secretstore": outputs.secretstore.model_dump(mode="json", exclude_none=True),
         "icupa_release": outputs.release.model_dump(),
         "icupa_urls": outputs.urls,
         "icupa_regions": {host.region: host.address for host in outputs.hosts},
-        "icupa_outputs": outputs.model_dump(exclude={"projects"}),
+        "icupa_outputs": outputs.model_dump(mode="json", exclude={"projects"}),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.config.load import load_file
-from infra.outputs import settings
+from infra.outputs.export import settings
 from infra.runtimes.compose import render
 from infra.services.context import Context
 from infra.services.topology import topology

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from infra.outputs.model import StackOutputs
+from infra.outputs.read import parse_outputs
 from infra.record import Record, Slot, open_record
 from infra.site import bootstrap
 from infra.site.bootstrap import BootstrapError, bootstrap_public_record, bootstrap_record
-from infra.site.outputs import StackOutputs, parse_outputs
 from infra.site.runtime import RuntimeStateError, read_runtimes
 from tests.unit.ansible.conftest import DIGEST, IMAGE, OTHER_DIGEST
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from infra.outputs.model import StackError
+from infra.outputs.read import parse_outputs, read_outputs
 from infra.record import open_record
 from infra.site.bootstrap import bootstrap_record
-from infra.site.outputs import StackError, parse_outputs, read_outputs
 from tests.unit.ansible.conftest import DIGEST, IMAGE, PLUGINS
 
 ANSIBLE = PLUGINS.parent

@@ -7,6 +7,7 @@ import socketserver
 import struct
 import threading
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from typing import Any
 
 import dns.message
@@ -23,7 +24,7 @@ import httpx
 import pytest
 
 from infra.config.load import load_file
-from infra.config.model import CloudflareDns
+from infra.config.model import CloudflareDns, Dns
 from infra.dns.client import (
     CloudflareClient,
     DnsError,
@@ -112,9 +113,9 @@ def server() -> Iterator[NameServer]:
         thread.join()
 
 
-def settings(server: NameServer) -> dict[str, Any]:
-    values = load_file("local").dns.model_dump(mode="json")
-    return {**values, "server": "127.0.0.1", "port": server.server_address[1]}
+def settings(server: NameServer) -> Dns:
+    place = {"server": IPv4Address("127.0.0.1"), "port": server.server_address[1]}
+    return load_file("local").dns.model_copy(update=place)
 
 
 def test_record_is_made_where_there_is_none(server: NameServer) -> None:
@@ -233,7 +234,7 @@ def test_cloudflare_refusal_is_told_without_the_token() -> None:
 
 @pytest.mark.parametrize(("stack", "name"), [("local", "tsig-failover"), ("production", "cloudflare-token")])
 def test_client_says_which_secret_it_needs(stack: str, name: str) -> None:
-    assert secret_of(load_file(stack).dns.model_dump(mode="json")) == f"${{secret:{name}}}"
+    assert secret_of(load_file(stack).dns) == f"${{secret:{name}}}"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from infra.site.outputs import HostOutput
+from infra.outputs.model import HostOutput
 from infra.smoke import __main__ as command
 from infra.smoke import checks as checks_module
 from infra.smoke import report, traces

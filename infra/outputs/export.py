@@ -1,4 +1,4 @@
-"""Outputs of a stack (docs/architecture.md): what inventory and procedures read; no values of secrets."""
+"""Makes the outputs of a stack of its configuration."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from infra.config.model import Stack
 from infra.dns.limits import time_to_live
 from infra.dns.names import certificate_names
 from infra.hosts.model import Host
+from infra.outputs.model import EdgeOutput, Settings
 from infra.services import names
 
 
 def settings(stack: Stack, trust: Sequence[str]) -> dict[str, Any]:
-    """What roles and procedures need of the configuration."""
-    dns = stack.dns.model_dump(mode="json")
-    dns["ttl"] = time_to_live(stack.dns).seconds
-    return {
-        "registry": stack.registry.model_dump(mode="json"),
-        "resolvers": [str(resolver) for resolver in stack.resolvers],
-        "trust": list(trust),
-        "dns": dns,
-        "acme": stack.acme.model_dump(mode="json"),
-        "login": stack.login.model_dump(mode="json"),
-        "switches": stack.switches.as_environment(),
-        "certificate_names": list(certificate_names(stack)),
-        "edge": {"subnet": str(names.EDGE_SUBNET), "proxy": str(names.TRAEFIK_ADDRESS)},
-    }
+    """What roles and procedures need of the configuration: `infra.outputs.model.Settings`."""
+    dns = stack.dns.model_copy(update={"ttl": time_to_live(stack.dns).seconds})
+    return Settings(
+        registry=stack.registry,
+        resolvers=stack.resolvers,
+        trust=tuple(trust),
+        dns=dns,
+        acme=stack.acme,
+        login=stack.login,
+        switches=stack.switches,
+        certificate_names=certificate_names(stack),
+        edge=EdgeOutput(subnet=names.EDGE_SUBNET, proxy=names.TRAEFIK_ADDRESS),
+    ).model_dump(mode="json", exclude_none=True)
 
 
 def urls(stack: Stack, hosts: Sequence[Host]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Outputs of a stack, as inventory and procedures read them (docs/architecture.md, "Stack outputs")."""
+"""Reads the outputs of a stack, from Pulumi or from a file."""
 
 from __future__ import annotations
 
@@ -7,65 +7,16 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from infra.outputs.model import StackError, StackOutputs
 from infra.paths import REPOSITORY
 
 STACK_ENV = "ICUPA_STACK"
 FILE_ENV = "ICUPA_OUTPUTS_FILE"
 _TIMEOUT = 120.0
-
-
-class StackError(Exception):
-    """The stack can't be read, or its outputs aren't those of this program; the message says what to do."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class HostOutput(_Model):
-    """One host; `host_key` is "type base64", `private_key_file` a path on the controller."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    region: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    role: Literal["primary", "standby"]
-    address: str
-    user: str
-    port: int = 22
-    host_key: str
-    private_key_file: str | None = None
-    become: bool = True
-
-
-class ReleaseOutput(_Model):
-    """The image that the program built: the first release."""
-
-    image: str
-    digest: str
-    git_sha: str
-
-
-class StackOutputs(_Model):
-    """All outputs that the inventory hands on; holds references to secrets, never values."""
-
-    environment: str
-    domain: str
-    hosts: list[HostOutput]
-    record: dict[str, Any]
-    secretstore: dict[str, Any]
-    release: ReleaseOutput
-    projects: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    settings: dict[str, Any]
-    urls: dict[str, Any] = Field(default_factory=dict)
-
-    def project(self, host: str) -> dict[str, Any]:
-        """Rendered project of one host; StackError where the program made none."""
-        if host not in self.projects:
-            raise StackError(f"stack {self.environment}: outputs hold no rendered project of host {host!r}")
-        return self.projects[host]
 
 
 def parse_outputs(stack: str, raw: dict[str, Any]) -> StackOutputs:
