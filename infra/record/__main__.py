@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.record import ConfigError, Record, RecordConfig, RecordError, Release, open_record
-from infra.record.model import State
+from infra.record.model import HostState, State
 from infra.record.stack import load_stack, record_of
+from infra.services.model import Slot
 
 _WIDTH = 200
 """Columns where the output is no terminal."""
@@ -75,6 +76,12 @@ def _show(record: Record, console: Console, as_json: bool) -> int:
     return 0
 
 
+def _part(host: HostState, slot: Slot) -> str:
+    if slot is host.active_slot:
+        return " (serves)"
+    return " (runs)" if slot in host.running else ""
+
+
 def _state_table(state: State) -> Table:
     table = Table(show_header=False)
     table.add_column()
@@ -86,8 +93,7 @@ def _state_table(state: State) -> Table:
     table.add_row("active", f"{state.active_host} in {state.active_region}")
     for name, host in state.hosts.items():
         slots = "\n".join(
-            f"{slot}: {digest or 'never used'}{' (serves)' if slot is host.active_slot else ''}"
-            for slot, digest in host.slots.items()
+            f"{slot}: {digest or 'never used'}{_part(host, slot)}" for slot, digest in host.slots.items()
         )
         table.add_row(name, slots)
     table.add_row(

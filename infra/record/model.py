@@ -62,6 +62,7 @@ class Result(StrEnum):
     OK = "ok"
     FAILED = "failed"
     ROLLED_BACK = "rolled-back"
+    ROLLBACK_FAILED = "rollback-failed"
     UNCERTAIN = "uncertain"
 
 
@@ -87,23 +88,58 @@ class Release(Model):
 
 
 class HostState(Model):
-    """What runs on a host: the digest in each slot (None: never used), and the slot that serves."""
+    """What runs on a host: the digest in each slot (None: never used), the slot that serves, those that run.
+
+    Both run while a release is being put in place of another; the active one always does.
+    """
 
     active_slot: Slot = Slot.BLUE
     slots: dict[Slot, Digest | None]
+    running: tuple[Slot, ...] = ()
+    """In the order of their names; the active one where none is named."""
 
     @classmethod
     def first(cls, release: Release) -> Self:
         """What runs on a host that nothing was deployed to yet: the release, in the first slot."""
         return cls(slots={Slot.BLUE: release.digest, Slot.GREEN: None})
 
+    @model_validator(mode="before")
+    @classmethod
+    def _running_in_order(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping):
+            return fields
+        running = fields.get("running") or (fields.get("active_slot", Slot.BLUE),)
+        # A slot that is none stays for the type to refuse.
+        return {**fields, "running": tuple(sorted(set(running), key=str))}
+
     @model_validator(mode="after")
-    def _active_has_image(self) -> Self:
+    def _slots_have_images(self) -> Self:
         if set(self.slots) != set(Slot):
             raise ValueError("slots must name blue and green")
         if self.slots[self.active_slot] is None:
             raise ValueError("the active slot must hold a digest")
+        if self.active_slot not in self.running:
+            raise ValueError("the active slot must run")
+        if any(self.slots[slot] is None for slot in self.running):
+            raise ValueError("a slot that runs must hold a digest")
         return self
+
+    @property
+    def digest(self) -> str:
+        """What serves."""
+        digest = self.slots[self.active_slot]
+        if digest is None:
+            raise AssertionError("an active slot without a digest was accepted")
+        return digest
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """What runs."""
+        return frozenset(digest for slot in self.running if (digest := self.slots[slot]))
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with some fields replaced, validated."""
+        return type(self).model_validate({**dict(self), **fields})
 
 
 class Window(Model):
@@ -183,16 +219,27 @@ class State(Model):
             release=release, previous_releases=(self.release, *self.previous_releases)[:_RELEASES_KEPT]
         )
 
+    def with_release_undone(self, release: Release) -> Self:
+        """The running release is given up for another: no later rollback goes to it, or to one in between."""
+        digests = [former.digest for former in self.previous_releases]
+        older = digests.index(release.digest) + 1 if release.digest in digests else 0
+        return self.changed(release=release, previous_releases=self.previous_releases[older:])
+
+    def with_host(self, name: str, **fields: Any) -> Self:
+        """Some fields of a host are replaced."""
+        return self.changed(hosts={**self.hosts, name: self.host(name).changed(**fields)})
+
     def with_slot(self, host: str, slot: Slot, digest: str) -> Self:
         """A digest was put into a slot of a host."""
-        found = self.host(host)
-        changed = HostState(active_slot=found.active_slot, slots={**found.slots, slot: digest})
-        return self.changed(hosts={**self.hosts, host: changed})
+        return self.with_host(host, slots={**self.host(host).slots, slot: digest})
 
     def with_active_slot(self, host: str, slot: Slot) -> Self:
-        """Another slot of a host serves."""
-        changed = HostState(active_slot=slot, slots=self.host(host).slots)
-        return self.changed(hosts={**self.hosts, host: changed})
+        """Another slot of a host serves, and so runs; what else runs stays."""
+        return self.with_host(host, active_slot=slot, running=(*self.host(host).running, slot))
+
+    def with_running(self, host: str, *slots: Slot) -> Self:
+        """These slots of a host run, and no other."""
+        return self.with_host(host, running=slots)
 
     def with_switches(self, switches: Mapping[Switch, bool]) -> Self:
         """Some switches are set."""
@@ -227,15 +274,22 @@ class State(Model):
         return self.hosts[name]
 
     def runtime(self, name: str) -> dict[str, Any]:
-        """What roles need of a host: active slot, image by slot, switches as `true` and `false`, maintenance.
+        """What roles need of a host: slots, image by slot, switches as `true` and `false`, maintenance.
 
         A slot that was never used names the active one's image: it is not started, but Compose wants one.
+        `fallback` is the other slot while it runs and holds the last good release: what is only being started
+        must not get requests because the slot that serves is in trouble.
         """
-        host = self.host(name)
-        active = host.slots[host.active_slot]
+        host, image = self.host(name), self.release.image
+        other = host.active_slot.other
+        good = other in host.running and host.slots[other] == self.release.digest
         return {
             "active_slot": host.active_slot.value,
-            "images": {slot.value: f"{self.release.image}@{host.slots[slot] or active}" for slot in Slot},
+            "running": [slot.value for slot in host.running],
+            "fallback": other.value if good else None,
+            "images": {
+                slot.value: f"{image}@{host.slots[slot] or host.digest}" for slot in Slot
+            },
             "switches": {switch.value: str(value).lower() for switch, value in self.switches.items()},
             "maintenance": self.maintenance.enabled,
         }

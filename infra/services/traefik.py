@@ -37,6 +37,8 @@ _STATIC_PATH = "/etc/traefik/traefik.yml"
 _STORAGE = "/var/lib/traefik"
 _DNS_SECRET_PATH = f"{names.SECRETS_PATH}/acme-dns"
 _RESOLVER = "letsencrypt"
+_LARGEST_BODY = 1024 * 1024
+"""Bytes of a request that can be sent a second time; the service refuses larger ones."""
 
 WEBHOOK_PATH = "/api/whatsapp/webhook"
 IDENTITY_HEADERS = (
@@ -56,30 +58,47 @@ IDENTITY_HEADERS = (
 """Headers by which some proxies say who somebody is; ours says it by `Authorization` only."""
 
 
-def active_route(slot: Slot | str) -> str:
-    """Text of `active.yml` that sends requests to a slot; the check takes it out while it drains."""
-    server = f"http://{agents.slot_name(Slot(slot))}:{names.AGENTS_PORT}"
-    return _yaml(
-        {
-            "http": {
-                "services": {
-                    names.AGENTS: {
-                        "loadBalancer": {
-                            "servers": [{"url": server}],
-                            "passHostHeader": True,
-                            "responseForwarding": {"flushInterval": "10ms"},
-                            "healthCheck": {
-                                "path": "/health/ready",
-                                "interval": "1s",
-                                "timeout": "900ms",
-                                "followRedirects": False,
-                            },
-                        }
-                    }
-                }
+def server_url(slot: Slot) -> str:
+    """Where the proxy reaches a slot."""
+    return f"http://{agents.slot_name(slot)}:{names.AGENTS_PORT}"
+
+
+def active_route(slot: Slot | str, fallback: Slot | None = None) -> str:
+    """Text of `active.yml` that sends requests to a slot; the check takes it out while it drains.
+
+    With `fallback`, requests that the slot does not answer (502: no connection, or it broke) go to the other
+    one at once, and all of them while the slot is not healthy.
+    """
+    slot = Slot(slot)
+    if fallback is None:
+        services = {names.AGENTS: _balancer(slot)}
+    else:
+        services = {agents.slot_name(each): _balancer(each) for each in (slot, fallback)}
+        services[names.AGENTS] = {
+            "failover": {
+                "service": agents.slot_name(slot),
+                "fallback": agents.slot_name(fallback),
+                "errors": {"status": ["502"], "maxRequestBodyBytes": _LARGEST_BODY},
+                "healthCheck": {},
             }
         }
-    )
+    return _yaml({"http": {"services": services}})
+
+
+def _balancer(slot: Slot) -> dict[str, Any]:
+    return {
+        "loadBalancer": {
+            "servers": [{"url": server_url(slot)}],
+            "passHostHeader": True,
+            "responseForwarding": {"flushInterval": "10ms"},
+            "healthCheck": {
+                "path": "/health/ready",
+                "interval": "1s",
+                "timeout": "900ms",
+                "followRedirects": False,
+            },
+        }
+    }
 
 
 def maintenance_route(enabled: bool) -> str:

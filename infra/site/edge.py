@@ -9,7 +9,14 @@ from urllib.parse import urlsplit
 import yaml
 
 from infra.services import names
-from infra.services.traefik import ACTIVE_ROUTE, MAINTENANCE_ROUTE, active_route, maintenance_route
+from infra.services.agents import slot_name
+from infra.services.traefik import (
+    ACTIVE_ROUTE,
+    MAINTENANCE_ROUTE,
+    active_route,
+    maintenance_route,
+    server_url,
+)
 from infra.site.project import ProjectError, parse_project
 from infra.site.runtime import HostRuntime
 
@@ -22,7 +29,10 @@ def _servers(path: str, route: Any) -> list[str]:
     try:
         services = route["http"]["services"]
         return [
-            server["url"] for service in services.values() for server in service["loadBalancer"]["servers"]
+            server["url"]
+            for service in services.values()
+            if "failover" not in service
+            for server in service["loadBalancer"]["servers"]
         ]
     except (AttributeError, KeyError, TypeError):
         raise ProjectError(f"{path}: not a configuration with services") from None
@@ -32,7 +42,7 @@ def route_files(raw: Mapping[str, Any], runtime: HostRuntime) -> list[dict[str, 
     """Files that say where requests go, checked: an empty or wrong one would answer 404 to everybody."""
     project = parse_project(raw)
     texts = {
-        ACTIVE_ROUTE: active_route(runtime.active_slot),
+        ACTIVE_ROUTE: active_route(runtime.active_slot, runtime.fallback),
         MAINTENANCE_ROUTE: maintenance_route(runtime.maintenance),
     }
     for path, text in texts.items():
@@ -47,16 +57,29 @@ def route_files(raw: Mapping[str, Any], runtime: HostRuntime) -> list[dict[str, 
     ]
 
 
-def checks(runtime: HostRuntime) -> list[dict[str, Any]]:
-    """What proxy and login answer when the slot serves, for the module `service_answers`."""
-    server = _servers(ACTIVE_ROUTE, yaml.safe_load(active_route(runtime.active_slot)))[0]
+def _route_checks(runtime: HostRuntime) -> list[dict[str, Any]]:
+    """That the proxy has read the route and finds the slot healthy."""
+    slot, said = runtime.active_slot, {names.AGENTS: f'"{server_url(runtime.active_slot)}":"UP"'}
+    if runtime.fallback is not None:
+        said = {
+            names.AGENTS: f'"service":"{slot_name(slot)}","fallback":"{slot_name(runtime.fallback)}"',
+            slot_name(slot): said[names.AGENTS],
+        }
     return [
         {
             "service": names.TRAEFIK,
             "port": names.TRAEFIK_INTERNAL_PORT,
-            "path": f"/api/http/services/{names.AGENTS}@file",
-            "contains": f'"{server}":"UP"',
-        },
+            "path": f"/api/http/services/{service}@file",
+            "contains": text,
+        }
+        for service, text in said.items()
+    ]
+
+
+def checks(runtime: HostRuntime) -> list[dict[str, Any]]:
+    """What proxy and login answer when the slot serves, for the module `service_answers`."""
+    return [
+        *_route_checks(runtime),
         {
             "service": names.TRAEFIK,
             "port": names.TRAEFIK_INTERNAL_PORT,
@@ -68,10 +91,10 @@ def checks(runtime: HostRuntime) -> list[dict[str, Any]]:
 
 
 def idle_services(raw: Mapping[str, Any], runtime: HostRuntime) -> list[str]:
-    """Services of the slot that does not serve."""
+    """Services of slots that must not run."""
     services: Mapping[str, Any] = parse_project(raw).compose["services"]
     return sorted(
         name
         for name, service in services.items()
-        if service.get("profiles") and runtime.active_slot not in service["profiles"]
+        if service.get("profiles") and set(runtime.running).isdisjoint(service["profiles"])
     )

@@ -153,7 +153,7 @@ def _environment(project: RenderedProject, file: str, runtime: HostRuntime) -> d
     """Variables of an env file, references unresolved, with those that the record holds."""
     variables = dict(project.env_files[file])
     known = {
-        PROFILES_VARIABLE: runtime.active_slot,
+        PROFILES_VARIABLE: ",".join(runtime.running),
         **{image_variable(slot): image for slot, image in runtime.images.items()},
         **runtime.switches,
     }
@@ -256,7 +256,7 @@ def host_project(raw: Mapping[str, Any], runtime: HostRuntime, owner: Owner, res
     active = {
         name
         for name, service in services.items()
-        if not service.get("profiles") or runtime.active_slot in service["profiles"]
+        if not service.get("profiles") or not set(runtime.running).isdisjoint(service["profiles"])
     }
     jobs = _jobs(services)
     return HostProject(

@@ -36,6 +36,8 @@ class HostRuntime(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     active_slot: Slot
+    running: tuple[Slot, ...]
+    fallback: Slot | None = None
     images: dict[Slot, str]
     switches: dict[str, str]
     maintenance: bool = False

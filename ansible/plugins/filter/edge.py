@@ -32,7 +32,7 @@ def edge_checks(runtime: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def idle_services(project: dict[str, Any], runtime: dict[str, Any]) -> list[str]:
-    """Services of the slot that does not serve."""
+    """Services of slots that must not run."""
     return edge.idle_services(plain(project), HostRuntime.parse(plain(runtime)))
 
 

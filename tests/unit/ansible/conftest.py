@@ -41,7 +41,7 @@ def load_plugin(kind: str, name: str) -> ModuleType:
 def runtime() -> HostRuntime:
     images = {"blue": f"{IMAGE}@{DIGEST}", "green": f"{IMAGE}@{OTHER_DIGEST}"}
     switches = load_file("local").switches.as_environment()
-    return HostRuntime.parse({"active_slot": "blue", "images": images, "switches": switches})
+    return HostRuntime.parse({"active_slot": "blue", "running": ["blue"], "images": images, "switches": switches})
 
 
 @pytest.fixture

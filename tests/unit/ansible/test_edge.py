@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.services.model import Slot
 from infra.site import edge
 from infra.site.project import ProjectError
 from infra.site.runtime import HostRuntime
@@ -46,3 +47,22 @@ def test_the_filter_takes_the_variables_of_the_inventory(
     variables = runtime.model_dump(mode="json")
     assert plugin.route_files(project, variables) == edge.route_files(project, runtime)
     assert plugin.edge_checks(variables) == edge.checks(runtime)
+
+
+def test_the_last_good_release_is_the_fallback_while_it_runs(
+    project: dict[str, Any], runtime: HostRuntime
+) -> None:
+    switched = runtime.model_copy(
+        update={
+            "active_slot": Slot.GREEN,
+            "running": (Slot.BLUE, Slot.GREEN),
+            "fallback": Slot.BLUE,
+        }
+    )
+    services = routes(project, switched)["traefik/dynamic/active.yml"]["services"]
+    assert services["agents"]["failover"]["fallback"] == "agents-blue"
+    asked = {check["path"]: check.get("contains") for check in edge.checks(switched)}
+    assert asked["/api/http/services/agents@file"] == '"service":"agents-green","fallback":"agents-blue"'
+    assert asked["/api/http/services/agents-green@file"] == '"http://agents-green:8080":"UP"'
+    assert edge.idle_services(project, switched) == []
+    assert edge.idle_services(project, runtime) == ["agents-green", "migrate-green"]

@@ -63,7 +63,8 @@ def test_no_reference_is_left_and_none_reaches_the_compose_file(
 
 def test_takes_runtime_state_from_the_record(project: dict[str, Any], runtime: HostRuntime) -> None:
     switches = {**runtime.switches, "FEATURE_AGENT_CHAT": "false"}
-    found = made(project, runtime.model_copy(update={"active_slot": Slot.GREEN, "switches": switches}))
+    green = {"active_slot": Slot.GREEN, "running": (Slot.GREEN,), "switches": switches}
+    found = made(project, runtime.model_copy(update=green))
     assert "COMPOSE_PROFILES=green\n" in content(found, ".env")
     assert f"AGENTS_IMAGE_GREEN={runtime.images[Slot.GREEN]}\n" in content(found, ".env")
     assert "FEATURE_AGENT_CHAT=false\n" in content(found, "agents-service.env")
@@ -71,6 +72,17 @@ def test_takes_runtime_state_from_the_record(project: dict[str, Any], runtime: H
     assert found.idle == ["agents-blue", "migrate-blue"]
     assert runtime.images[Slot.GREEN] in found.images
     assert runtime.images[Slot.BLUE] not in found.images
+
+
+def test_both_slots_run_while_one_takes_over_from_the_other(
+    project: dict[str, Any], runtime: HostRuntime
+) -> None:
+    found = made(project, runtime.model_copy(update={"running": (Slot.BLUE, Slot.GREEN)}))
+    assert "COMPOSE_PROFILES=blue,green\n" in content(found, ".env")
+    assert {"agents-blue", "migrate-blue", "agents-green", "migrate-green"} <= set(found.services)
+    assert found.idle == []
+    assert set(runtime.images.values()) <= set(found.images)
+    assert outdated(found, made(project, runtime)) == set()
 
 
 def test_migrations_are_a_job(project: dict[str, Any], runtime: HostRuntime) -> None:

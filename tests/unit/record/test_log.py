@@ -13,6 +13,7 @@ import pytest
 from infra.record import (
     ConflictError,
     CorruptRecordError,
+    HostState,
     Maintenance,
     NotBootstrappedError,
     NotFoundError,
@@ -403,6 +404,8 @@ def test_runtime_is_what_roles_need(record: Record, digest: Callable[[str], str]
 
     assert state.runtime("primary") == {
         "active_slot": "blue",
+        "running": ["blue"],
+        "fallback": None,
         "images": {"blue": image, "green": image},
         "switches": {switch.value: "true" for switch in Switch} | {"FEATURE_AGENT_VOICE": "false"},
         "maintenance": False,
@@ -425,3 +428,44 @@ def test_an_event_survives_its_encoding(busy: Record) -> None:
     for event in busy.events():
         assert Event.model_validate_json(event.encode()) == event
         assert event.hash == digest_of(json.loads(event.encode()))
+
+
+def test_both_slots_run_while_one_takes_over(record: Record, digest: Callable[[str], str]) -> None:
+    old, new = digest("a"), digest("b")
+    started = (
+        record.state().with_slot("primary", Slot.GREEN, new).with_running("primary", Slot.GREEN, Slot.BLUE)
+    )
+    switched = started.with_active_slot("primary", Slot.GREEN)
+
+    assert started.runtime("primary")["running"] == ["blue", "green"]
+    assert started.runtime("primary")["fallback"] is None, "what only starts gets no requests"
+    assert switched.runtime("primary")["fallback"] == "blue", "the last good release may answer in need"
+    assert started.host("primary").digest == old
+    assert started.host("primary").digests == {old, new}
+    assert switched.with_running("primary", Slot.GREEN).runtime("primary")["running"] == ["green"]
+    assert switched.host("standby").running == (Slot.BLUE,)
+
+
+def test_only_slots_that_hold_something_run(record: Record) -> None:
+    state = record.state()
+    with pytest.raises(ValueError, match="a slot that runs must hold a digest"):
+        state.with_running("primary", Slot.BLUE, Slot.GREEN)
+    with pytest.raises(ValueError, match="the active slot must run"):
+        state.with_slot("primary", Slot.GREEN, state.release.digest).with_running("primary", Slot.GREEN)
+
+
+def test_a_host_of_an_older_record_runs_its_active_slot(digest: Callable[[str], str]) -> None:
+    stored = {"active_slot": "green", "slots": {"blue": None, "green": digest("a")}}
+    assert HostState.model_validate(stored).running == (Slot.GREEN,)
+
+
+def test_a_release_that_was_given_up_is_no_aim_of_a_rollback(
+    record: Record, digest: Callable[[str], str], release: Release
+) -> None:
+    second, third = (release.model_copy(update={"digest": digest(name)}) for name in "bc")
+    state = record.state().with_release(second).with_release(third)
+
+    assert state.with_release_undone(second).previous_releases == (release,)
+    assert state.with_release_undone(release).previous_releases == ()
+    other = release.model_copy(update={"digest": digest("d")})
+    assert state.with_release_undone(other).previous_releases == (second, release)

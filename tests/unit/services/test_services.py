@@ -183,6 +183,17 @@ def test_route_names_one_slot(slot: str) -> None:
     assert services["agents"]["loadBalancer"]["servers"] == [{"url": f"http://agents-{slot}:8080"}]
 
 
+def test_a_route_with_a_fallback_uses_it_for_requests_that_found_no_server() -> None:
+    services = yaml.safe_load(traefik.active_route(Slot.GREEN, Slot.BLUE))["http"]["services"]
+    failover = services["agents"]["failover"]
+    assert (failover["service"], failover["fallback"]) == ("agents-green", "agents-blue")
+    assert failover["errors"]["status"] == ["502"]
+    for slot in Slot:
+        balancer = services[f"agents-{slot}"]["loadBalancer"]
+        assert balancer["servers"] == [{"url": f"http://agents-{slot}:8080"}]
+        assert balancer["healthCheck"]["path"] == "/health/ready"
+
+
 def test_route_of_an_unknown_slot_is_refused() -> None:
     with pytest.raises(ValueError, match="red"):
         traefik.active_route("red")
