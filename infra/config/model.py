@@ -20,22 +20,27 @@ from infra.config.types import (
     Identifier,
     Ipv4,
     Ipv4Network,
+    Latency,
     MemoryGb,
     ModelName,
     PortNumber,
     RecordUrl,
     Region,
+    ScrapeSeconds,
     SecretReference,
     ServiceName,
     ServiceUrl,
+    Share,
     SshPublicKey,
     SupabaseProject,
     Switch,
     Ttl,
+    Turns,
     Url,
     UsdAmount,
     UserName,
     VectorStoreId,
+    WindowSeconds,
     ZoneId,
 )
 from infra.secrets.catalogue import Channel
@@ -274,6 +279,30 @@ class Switches(Model):
         return {name: str(value).lower() for name, value in self.model_dump().items()}
 
 
+LEAST_SCRAPES = 4
+"""A rollout's window has at least that many scrapes: what two or three say is no rate."""
+
+
+class Metrics(Model):
+    """How often Prometheus asks everything on a host (OBS-2)."""
+
+    scrape_seconds: ScrapeSeconds = 15
+
+
+class Rollout(Model):
+    """Gate of a flag's rollout: each phase is held for a window and judged by it (DEP-3).
+
+    Limits of 000: p95 5 s, errors 2 %; the sources give no number for guardrails. Shares are of turns that
+    the service answered or failed; fewer than `minimum_turns` of them are no data.
+    """
+
+    window_seconds: WindowSeconds = 1800
+    minimum_turns: Turns = 100
+    p95_seconds: Latency = 5
+    error_rate: Share = 0.02
+    guardrail_rate: Share = 0.01
+
+
 class Stack(Model):
     """One environment."""
 
@@ -292,6 +321,8 @@ class Stack(Model):
     variables: Variables
     standby_variables: StandbyVariables = StandbyVariables()
     switches: Switches
+    metrics: Metrics = Metrics()
+    rollout: Rollout = Rollout()
 
     def variables_for(self, role: Role) -> Variables:
         """Variables of a region: the standby's own where it has some, the primary's otherwise (CFG-1)."""

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from infra import local
-from infra.config.model import Role, Variables
+from infra.config.model import LEAST_SCRAPES, Metrics, Role, Rollout, Variables
 from infra.config.types import DomainName
 
 Location = tuple[str | int, ...]
@@ -35,6 +35,7 @@ def problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _names(values)
     yield from _budgets(values)
     yield from _record(values)
+    yield from _window(values)
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -110,3 +111,11 @@ def _record(values: Mapping[str, Any]) -> Iterator[Problem]:
     for key in ("endpoint", "region"):
         if isinstance(url, str) and not url.startswith("s3://") and record.get(key) is not None:
             yield Problem(("record", key), str(record[key]), "only with a url that starts with s3://")
+
+
+def _window(values: Mapping[str, Any]) -> Iterator[Problem]:
+    window = _section(values, "rollout").get("window_seconds", Rollout.model_fields["window_seconds"].default)
+    scrape = _section(values, "metrics").get("scrape_seconds", Metrics.model_fields["scrape_seconds"].default)
+    if isinstance(window, int) and isinstance(scrape, int) and window < LEAST_SCRAPES * scrape:
+        accepted = f"at least {LEAST_SCRAPES} times metrics.scrape_seconds, {LEAST_SCRAPES * scrape}"
+        yield Problem(("rollout", "window_seconds"), str(window), accepted)

@@ -110,6 +110,17 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
     return check
 
 
+def _number(low: float, high: float) -> Callable[[object], float]:
+    """Above `low`, up to `high`."""
+
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value <= high:
+            raise ValueError("out of range")
+        return float(value)
+
+    return check
+
+
 def _ipv4(value: object) -> IPv4Address:
     if not isinstance(value, (str, IPv4Address)):
         raise ValueError("not an address")
@@ -258,6 +269,23 @@ Ipv4Network = Annotated[
 ]
 Ttl = Annotated[
     int, BeforeValidator(_whole(1, 86_400)), Accepts("a whole number of seconds, 1 to 86400, such as 15")
+]
+WindowSeconds = Annotated[
+    int,
+    BeforeValidator(_whole(10, 604_800)),
+    Accepts("a whole number of seconds, 10 to 604800, such as 1800"),
+]
+ScrapeSeconds = Annotated[
+    int, BeforeValidator(_whole(1, 60)), Accepts("a whole number of seconds, 1 to 60, such as 15")
+]
+Turns = Annotated[
+    int, BeforeValidator(_whole(1, 1_000_000)), Accepts("a whole number, 1 to 1000000, such as 100")
+]
+Latency = Annotated[
+    float, BeforeValidator(_number(0, 600)), Accepts("a number of seconds above 0 and up to 600, such as 5")
+]
+Share = Annotated[
+    float, BeforeValidator(_number(0, 1)), Accepts("a share above 0 and up to 1, such as 0.02 for 2 %")
 ]
 PortNumber = Annotated[int, BeforeValidator(_whole(1, 65_535)), Accepts("a port, 1 to 65535")]
 Cpus = Annotated[

@@ -26,6 +26,8 @@ def settings(stack: Stack, trust: Sequence[str]) -> dict[str, Any]:
         switches=stack.switches,
         certificate_names=certificate_names(stack),
         edge=EdgeOutput(subnet=names.EDGE_SUBNET, proxy=names.TRAEFIK_ADDRESS),
+        metrics=stack.metrics,
+        rollout=stack.rollout,
     ).model_dump(mode="json", exclude_none=True)
 
 

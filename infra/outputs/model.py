@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.config.model import Acme, Dns, Login, Registry, Switches
+from infra.config.model import Acme, Dns, Login, Metrics, Registry, Rollout, Switches
 from infra.config.types import Ipv4, Ipv4Network
 from infra.record import RecordConfig
 from infra.secretstore import SecretConfig
@@ -65,6 +65,8 @@ class Settings(_Model):
     switches: Switches
     certificate_names: tuple[str, ...]
     edge: EdgeOutput
+    metrics: Metrics = Metrics()
+    rollout: Rollout = Rollout()
 
 
 class StackOutputs(_Model):

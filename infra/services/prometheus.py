@@ -69,8 +69,8 @@ def configuration(context: Context) -> dict[str, Any]:
 
     return {
         "global": {
-            "scrape_interval": "15s",
-            "scrape_timeout": "5s",
+            "scrape_interval": f"{context.stack.metrics.scrape_seconds}s",
+            "scrape_timeout": f"{min(5, context.stack.metrics.scrape_seconds)}s",
             "external_labels": {"environment": context.environment, "region": context.region},
         },
         "scrape_configs": [

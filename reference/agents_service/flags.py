@@ -172,8 +172,9 @@ class Exposure:
                 self._metrics.flag_seconds.observe(seconds, flag, self._group)
 
     def ended(self, outcome: str) -> None:
-        """The turn is over: one of OUTCOMES."""
-        self.answered()
+        """The turn is over: one of OUTCOMES. How quickly a caller is refused says nothing of answers."""
+        if outcome != "refused":
+            self.answered()
         for flag in self.flags:
             self._metrics.flag_turns.add(flag, self._group, outcome)
 

@@ -266,6 +266,31 @@ MALFORMED: dict[str, tuple[Change, str, str, str]] = {
     ),
 }
 
+ROLLOUT = {
+    "p95_seconds": (0, "a number of seconds above 0 and up to 600"),
+    "error_rate": (2, "a share above 0 and up to 1, such as 0.02 for 2 %"),
+    "guardrail_rate": (True, "a share above 0 and up to 1"),
+    "minimum_turns": (0, "a whole number, 1 to 1000000"),
+    "window_seconds": (30, "at least 4 times metrics.scrape_seconds, 60"),
+}
+MALFORMED |= {
+    f"rollout {name}": (
+        put("rollout", {name: value}),
+        f"icupa:rollout.{name}",
+        f'"{value}"' if name == "window_seconds" else str(value).lower(),
+        accepted,
+    )
+    for name, (value, accepted) in ROLLOUT.items()
+}
+MALFORMED["scrapes too rare for the window"] = (
+    lambda config: config.update(
+        {"icupa:rollout": {"window_seconds": 100}, "icupa:metrics": {"scrape_seconds": 26}}
+    ),
+    "icupa:rollout.window_seconds",
+    '"100"',
+    "at least 4 times metrics.scrape_seconds, 104",
+)
+
 
 @pytest.mark.parametrize(("change", "key", "found", "accepted"), MALFORMED.values(), ids=MALFORMED)
 def test_malformed_value_is_refused_by_name(change: Change, key: str, found: str, accepted: str) -> None:
@@ -388,6 +413,14 @@ def test_defaults_are_those_of_the_sources() -> None:
     assert budgets == (Decimal("0.75"), Decimal("50"))
     assert variables.OTEL_SERVICE_NAME == "icupa-agents-service"
     assert variables.OTEL_EXPORTER_OTLP_ENDPOINT == "http://otel-collector:4318"
+
+
+def test_the_gates_defaults_are_those_of_the_sources() -> None:
+    config = config_of("production")
+    config.pop("icupa:rollout", None)
+    rollout = validate("production", config).rollout
+    assert (rollout.p95_seconds, rollout.error_rate) == (5, 0.02)
+    assert rollout.window_seconds >= 1800
 
 
 def test_standby_has_its_own_variables_and_else_the_primary_ones() -> None:

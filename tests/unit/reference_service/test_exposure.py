@@ -75,6 +75,7 @@ async def test_a_budget_that_is_used_up_is_no_error(start: Start, vendors: Vendo
     async with start(AGENT_SESSION_BUDGET_USD="0.000001") as service:
         assert (await say(service, "pilot")).status_code == 402
         assert turns(service, "pilot") == none("refused", 1)
+        assert answers(service, "pilot") == 0
 
 
 async def test_a_failure_that_nobody_expected_is_an_error(service: Service, vendors: Vendors) -> None:
