@@ -5,10 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
 
 from infra.config.types import (
+    DIRECTORY_SCHEME,
+    S3_SCHEME,
     AgeRecipient,
     Certificate,
     Cpus,
@@ -24,6 +27,9 @@ from infra.config.types import (
     MemoryGb,
     ModelName,
     PortNumber,
+    RecordAuthorities,
+    RecordEndpoint,
+    RecordRegion,
     RecordUrl,
     Region,
     ScrapeSeconds,
@@ -210,12 +216,31 @@ class Supabase(Model):
     projects: Annotated[tuple[SupabaseProject, ...], Field(min_length=1)]
 
 
-class Record(Model):
-    """Store of the environment's record (REC-1)."""
+class RecordConfig(Model):
+    """Store of the environment's record (REC-1): a directory, or bucket and prefix of an object store.
+
+    Credentials are not part of it: they come from the provider's ordinary environment variables.
+    """
 
     url: RecordUrl
-    region: Region | None = None
-    endpoint: Url | None = None
+    region: RecordRegion | None = None
+    endpoint: RecordEndpoint | None = None
+    """Of an S3-compatible store that is not AWS."""
+    ca: RecordAuthorities | None = None
+    """Whom to trust besides the system's authorities, for a store with a private one."""
+
+    @field_validator("region", "endpoint", "ca")
+    @classmethod
+    def _belongs_to_the_store(cls, value: str | None, info: ValidationInfo) -> str | None:
+        url = info.data.get("url")
+        if value is None or url is None:
+            return value
+        scheme = urlsplit(url).scheme
+        if scheme == DIRECTORY_SCHEME:
+            raise ValueError("is for object stores only")
+        if info.field_name != "ca" and scheme != S3_SCHEME:
+            raise ValueError(f"is for {S3_SCHEME}:// only")
+        return value
 
 
 class SecretStore(Model):
@@ -314,7 +339,7 @@ class Stack(Model):
     trust: tuple[Certificate, ...] = ()
     registry: Registry
     login: Login
-    record: Record
+    record: RecordConfig
     secretstore: SecretStore = SecretStore()
     notifications: Notifications
     supabase: Supabase

@@ -34,7 +34,6 @@ def problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _machines(values)
     yield from _names(values)
     yield from _budgets(values)
-    yield from _record(values)
     yield from _window(values)
 
 
@@ -103,14 +102,6 @@ def _amount(variables: Mapping[str, Any], name: str) -> Decimal | None:
         return Decimal(str(value))
     except InvalidOperation:
         return None
-
-
-def _record(values: Mapping[str, Any]) -> Iterator[Problem]:
-    record = _section(values, "record")
-    url = record.get("url")
-    for key in ("endpoint", "region"):
-        if isinstance(url, str) and not url.startswith("s3://") and record.get(key) is not None:
-            yield Problem(("record", key), str(record[key]), "only with a url that starts with s3://")
 
 
 def _window(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -54,6 +54,37 @@ def _url(schemes: frozenset[str]) -> Callable[[str], str]:
     return check
 
 
+DIRECTORY_SCHEME = "file"
+S3_SCHEME = "s3"
+RECORD_SCHEMES = (DIRECTORY_SCHEME, S3_SCHEME, "gs", "az")
+
+
+def _record_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in RECORD_SCHEMES:
+        raise ValueError(f"must start with one of {', '.join(f'{scheme}://' for scheme in RECORD_SCHEMES)}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            "must hold no user, password, query or fragment: credentials come from the environment"
+        )
+    if parts.scheme == DIRECTORY_SCHEME:
+        if parts.netloc not in ("", "~") or not parts.path.strip("/"):
+            raise ValueError("must be file:///absolute/path or file://~/path")
+    elif not parts.netloc:
+        raise ValueError("must name a bucket")
+    if not re.fullmatch(r"[A-Za-z0-9._/~%+-]+", parts.netloc + parts.path):
+        raise ValueError("must hold letters, digits and . _ / ~ + - only, others as %XX")
+    return value
+
+
+def _record_endpoint(value: str) -> str:
+    schemes = {"http", "https"} if urlsplit(value).hostname in _THIS_MACHINE else {"https"}
+    return _url(frozenset(schemes))(value)
+
+
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
 def _known(name: str) -> str:
     if name not in CATALOGUE:
         raise ValueError("not in the catalogue")
@@ -133,12 +164,16 @@ def _ipv4_network(value: object) -> IPv4Network:
     return IPv4Network(value)
 
 
-def _certificate(value: str) -> str:
-    if not MOUNTED_FILE.fullmatch(value) and not re.fullmatch(
+def _pem(value: str) -> str:
+    if not re.fullmatch(
         r"\s*(-----BEGIN CERTIFICATE-----\s+[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+", value
     ):
         raise ValueError("not a certificate")
     return value
+
+
+def _certificate(value: str) -> str:
+    return value if MOUNTED_FILE.fullmatch(value) else _pem(value)
 
 
 Switch = Annotated[StrictBool, Accepts("true or false")]
@@ -218,10 +253,28 @@ ServiceUrl = Annotated[
 ]
 RecordUrl = Annotated[
     StrictStr,
-    AfterValidator(_matching(r"(file:///|s3://|gs://|az://|file://~/)[A-Za-z0-9._/~-]+")),
+    AfterValidator(_record_url),
     Accepts(
         "file:///<directory>, s3://<bucket>/<prefix>, gs://<bucket>/<prefix> or az://<container>/<prefix>"
     ),
+]
+RecordRegion = Annotated[
+    StrictStr,
+    AfterValidator(_matching(_LABEL)),
+    Accepts("a region such as eu-central-1, only with a url that starts with s3://"),
+]
+RecordEndpoint = Annotated[
+    StrictStr,
+    AfterValidator(_record_endpoint),
+    Accepts(
+        "an https URL (on this machine also http) without credentials, query or fragment, "
+        "only with a url that starts with s3://"
+    ),
+]
+RecordAuthorities = Annotated[
+    StrictStr,
+    AfterValidator(_pem),
+    Accepts("certificates in PEM, only with a url of an object store", secret=True),
 ]
 Email = Annotated[
     StrictStr,

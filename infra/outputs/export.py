@@ -10,6 +10,7 @@ from infra.dns.limits import time_to_live
 from infra.dns.names import certificate_names
 from infra.hosts.model import Host
 from infra.outputs.model import EdgeOutput, Settings
+from infra.secretstore import SecretConfig
 from infra.services import names
 
 
@@ -39,7 +40,7 @@ def urls(stack: Stack, hosts: Sequence[Host]) -> dict[str, str]:
 
 def secretstore(stack: Stack) -> dict[str, Any]:
     """Where values of secrets are: the driver's options, and the record whose store they are in."""
-    return {**stack.secretstore.model_dump(mode="json", exclude_none=True), "record": record(stack)}
+    return SecretConfig.of(stack).model_dump(mode="json", exclude_none=True)
 
 
 def record(stack: Stack) -> dict[str, Any]:

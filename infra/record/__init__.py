@@ -1,6 +1,7 @@
 """The environment's record: what procedures change, in one versioned store (design, rules 2 and 4)."""
 
-from infra.record.config import RecordConfig, open_store, parse_config
+from infra.config.model import RecordConfig
+from infra.record.config import open_store, parse_config
 from infra.record.errors import (
     ConfigError,
     ConflictError,

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from infra.record import ConfigError, Record, RecordConfig, RecordError, Release, open_record
 from infra.record.model import HostState, State
-from infra.record.stack import load_stack, record_of
+from infra.record.stack import load_stack
 from infra.services.model import Slot
 
 _WIDTH = 200
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _config(options: argparse.Namespace) -> RecordConfig | dict[str, Any]:
     if options.stack:
-        return record_of(load_stack(options.stack))
+        return load_stack(options.stack).record
     given = {"url": options.url, "endpoint": options.endpoint, "region": options.region}
     return {name: value for name, value in given.items() if value}
 

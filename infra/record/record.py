@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from infra.config.model import RecordConfig
 from infra.record import lease as leases
 from infra.record import process
-from infra.record.config import RecordConfig, open_store
+from infra.record.config import open_store
 from infra.record.errors import LeaseHeldError, LeaseLostError, RecordError
 from infra.record.lease import DEFAULT_TTL, SHORTEST_TTL, Lease
 from infra.record.log import Draft, Log, Verification

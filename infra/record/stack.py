@@ -1,10 +1,9 @@
-"""A stack and its record by the stack's name, for commands."""
+"""A stack by its name, for commands."""
 
 from __future__ import annotations
 
 from infra.config.load import ConfigurationError, load_file
 from infra.config.model import Stack
-from infra.record.config import RecordConfig
 from infra.record.errors import ConfigError
 
 
@@ -18,8 +17,3 @@ def load_stack(name: str) -> Stack:
         return load_file(name)
     except ConfigurationError as error:
         raise ConfigError(str(error)) from error
-
-
-def record_of(stack: Stack) -> RecordConfig:
-    """The record that a stack's file names."""
-    return RecordConfig(url=str(stack.record.url), endpoint=stack.record.endpoint, region=stack.record.region)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from infra import paths
+from infra.config import model
 from infra.record import RecordConfig, Store
 from infra.record import open_store as open_record_store
 from infra.secretstore.errors import (
@@ -37,19 +38,20 @@ __all__ = [
 ]
 
 
-class SecretConfig(BaseModel):
-    """Driver and its options; `recipients` are age public keys, by default those of the existing file."""
+class SecretConfig(model.SecretStore):
+    """Driver and its options as in the stack file, and the record whose store the values are in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    driver: Literal["sops"] = "sops"
-    recipients: tuple[str, ...] = ()
     record: RecordConfig | None = None
+
+    @classmethod
+    def of(cls, stack: model.Stack) -> Self:
+        """Where a stack's secrets are."""
+        return cls(**stack.secretstore.model_dump(), record=stack.record)
 
 
 def local_record(stack: str) -> RecordConfig:
     """Where the record of a local stack is."""
-    return RecordConfig(url=f"file://{paths.stack_home(stack)}/record")
+    return RecordConfig(url=(paths.stack_home(stack) / "record").as_uri())
 
 
 def open_store(

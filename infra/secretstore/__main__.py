@@ -14,9 +14,9 @@ from rich.table import Table
 
 from infra.paths import is_local
 from infra.record import RecordError
-from infra.record.stack import load_stack, record_of
+from infra.record.stack import load_stack
 from infra.secrets.catalogue import CATALOGUE, OURS
-from infra.secretstore import SecretStoreError, open_store, sops
+from infra.secretstore import SecretConfig, SecretStoreError, open_store, sops
 from infra.secretstore.prepare import prepare
 from infra.secretstore.store import SopsStore, check_name
 
@@ -58,8 +58,7 @@ def _open(options: argparse.Namespace) -> SopsStore:
         given = {"url": options.url, "endpoint": options.endpoint, "region": options.region}
         return open_store({}, options.stack, record={name: value for name, value in given.items() if value})
     stack = load_stack(options.stack)
-    settings = stack.secretstore.model_dump(mode="json")
-    return open_store(settings, options.stack, record=record_of(stack))
+    return open_store(SecretConfig.of(stack), options.stack)
 
 
 def _prepare(stack: str, console: Console) -> None:

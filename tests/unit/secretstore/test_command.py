@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from infra.config.load import load_file
-from infra.config.model import Record, SecretStore
+from infra.config.model import RecordConfig, SecretStore
 from infra.record.directory import DirectoryStore
 from infra.secrets.catalogue import CATALOGUE, OURS
 from infra.secretstore import __main__ as command
@@ -25,7 +25,7 @@ def recipients(identity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     recipients = (sops.find_identity(STACK).recipient(), sops.new_identity()[1])
     stack = load_file(STACK).model_copy(
         update={
-            "record": Record(url=f"file://{tmp_path}/record"),
+            "record": RecordConfig(url=f"file://{tmp_path}/record"),
             "secretstore": SecretStore(recipients=recipients),
         }
     )
