@@ -45,6 +45,7 @@ COLLECTOR = "otel-collector"
 CONTROLLER = "controller"
 
 WORLD_CA_CERTIFICATE = "world-ca.pem"
+BACKUP_RECIPIENT = "backup-identity.pub"
 OPERATOR_PUBLIC_KEY = "operator-ssh-key.pub"
 SIGNING_PUBLIC_KEY = "image-signing-key.pub"
 
@@ -345,10 +346,11 @@ _OWN = (
         consumers=(AGENTS, PROMETHEUS),
     ),
     Secret(
-        "backup-key",
-        "key that encrypts backups",
-        generators.alphanumeric(48),
-        consumers=(POSTGRES, CONTROLLER),
+        "backup-identity",
+        "age identity that opens backups; hosts know its recipient only",
+        generators.age_identity,
+        consumers=(CONTROLLER,),
+        public={BACKUP_RECIPIENT: generators.age_recipient},
     ),
     Secret(
         "image-signing-key",

@@ -7,6 +7,7 @@ import secrets
 import string
 from collections.abc import Callable
 
+import pyrage  # type: ignore[import-untyped]
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -62,6 +63,19 @@ def ssh_public_key(private: str) -> str:
     key = serialization.load_ssh_private_key(private.encode(), password=None)
     public = key.public_key()
     return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def age_identity() -> str:
+    """An age identity: `AGE-SECRET-KEY-1…`."""
+    return str(pyrage.x25519.Identity.generate())
+
+
+def age_recipient(identity: str) -> str:
+    """Recipient of an age identity: `age1…`; raises ValueError for what is none."""
+    try:
+        return str(pyrage.x25519.Identity.from_str(identity.strip()).to_public())
+    except pyrage.IdentityError:
+        raise ValueError("not an age identity") from None
 
 
 def ec_key() -> str:

@@ -65,3 +65,9 @@ def test_local_secrets_are_used_by_the_outside_world_only() -> None:
 
 def test_a_public_key_follows_from_the_private_one() -> None:
     assert generators.public_key_pem(generators.ec_key()).startswith("-----BEGIN PUBLIC KEY-----")
+
+
+def test_the_recipient_of_backups_follows_from_the_identity_and_from_nothing_else() -> None:
+    assert generators.age_recipient(generators.age_identity()).startswith("age1")
+    with pytest.raises(ValueError, match="not an age identity"):
+        generators.age_recipient("AGE-SECRET-KEY-1CANARY")

@@ -57,8 +57,8 @@ def test_generate_makes_what_we_issue_and_keeps_what_is_there(
     assert open_store({}, STACK, record=directory).get("redis-password") == "kept"
     ours = {name for name, secret in CATALOGUE.items() if secret.issuer == OURS and not secret.local}
     assert set(store.entries()) == ours
-    assert "backup-key" in said
-    assert store.get("backup-key") not in said
+    assert "metrics-token" in said
+    assert store.get("metrics-token") not in said
     assert "generated nothing, all have values" in capsys.readouterr().out
 
 

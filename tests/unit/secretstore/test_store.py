@@ -39,7 +39,7 @@ def test_keeps_values_of_every_kind(store: SopsStore, directory: DirectoryStore)
     values = {
         "redis-password": CANARY,
         "metrics-token": "two\nlines: 'yes' \"no\" #\n",
-        "backup-key": "0123",
+        "vercel-token": "0123",
         "openai-api-key": "ünïcödé ${secret:redis-password}",
     }
     store.put_many(values, by="alice")
@@ -106,7 +106,7 @@ def test_writes_the_public_part_with_the_secret(store: SopsStore, directory: Dir
 
 
 def test_two_writers_lose_nothing(store: SopsStore, directory: DirectoryStore) -> None:
-    names = ["redis-password", "metrics-token", "otlp-token", "backup-key"]
+    names = ["redis-password", "metrics-token", "otlp-token", "vercel-token"]
 
     def write(name: str) -> None:
         open_store({}, STACK, record=directory).put(name, f"value of {name}", by=name)
