@@ -41,6 +41,11 @@ def stack_home(stack: str) -> Path:
     return state_home() / stack
 
 
+def operations(stack: str) -> Path:
+    """Directory with one status file a running operation: what its heartbeat says."""
+    return stack_home(stack) / "operations"
+
+
 def mounted_files(stack: str, consumer: str) -> Path:
     """Directory with the files that one container or machine of a local stack mounts."""
     return stack_home(stack) / "files" / consumer

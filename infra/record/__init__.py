@@ -8,12 +8,14 @@ from infra.record.errors import (
     CorruptRecordError,
     LeaseHeldError,
     LeaseLostError,
+    LeaseOverError,
     NotBootstrappedError,
     NotFoundError,
     RecordError,
     StoreError,
     StoreUnavailableError,
 )
+from infra.record.evidence import Evidence
 from infra.record.lease import Lease
 from infra.record.log import Problem, Verification
 from infra.record.model import Event, HostState, Maintenance, Release, Result, State, Switch, Window
@@ -26,10 +28,12 @@ __all__ = [
     "ConflictError",
     "CorruptRecordError",
     "Event",
+    "Evidence",
     "HostState",
     "Lease",
     "LeaseHeldError",
     "LeaseLostError",
+    "LeaseOverError",
     "Maintenance",
     "NotBootstrappedError",
     "NotFoundError",

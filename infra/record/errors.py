@@ -39,5 +39,9 @@ class LeaseHeldError(RecordError):
     """Somebody else holds the lease (DEP-7); the message names the holder and how to take it."""
 
 
+class LeaseOverError(LeaseHeldError):
+    """An operation ended without giving its lease back; naming its owner helps, waiting does not."""
+
+
 class LeaseLostError(RecordError):
     """The lease was taken by another operation, or could not be renewed in time; writes are refused."""

@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from infra.record import process
+from infra.record import evidence, process
 from infra.record.errors import (
     ConflictError,
     CorruptRecordError,
@@ -185,6 +185,7 @@ class Log:
                 problems.append(
                     Problem(seq, "stale", f"event {seq} has fencing token {event.token} after {token}")
                 )
+            problems += _verify_evidence(self.store, event)
             token = max(token, event.token or 0)
             state = event.state or state
             states[seq], hashes[seq], previous = state, event.hash, event.hash
@@ -305,6 +306,14 @@ def _inspect(seq: int, data: bytes) -> tuple[Event | None, list[Problem]]:
     if canonical(document) != data or digest_of(document) != event.hash:
         return event, [Problem(seq, "tampered", f"event {seq} was changed: its hash does not fit")]
     return event, []
+
+
+def _verify_evidence(store: Store, event: Event) -> Iterator[Problem]:
+    for reference in evidence.named_by(event):
+        try:
+            evidence.get(store, reference)
+        except CorruptRecordError as error:
+            yield Problem(event.seq, "evidence", f"event {event.seq}: {error}")
 
 
 def _verify_checkpoint(

@@ -6,22 +6,33 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from infra.config.model import RecordConfig
+from infra.record import evidence, process
 from infra.record import lease as leases
-from infra.record import process
 from infra.record.config import open_store
-from infra.record.errors import LeaseHeldError, LeaseLostError, RecordError
+from infra.record.errors import LeaseHeldError, LeaseLostError, LeaseOverError, RecordError
+from infra.record.evidence import Evidence
 from infra.record.lease import DEFAULT_TTL, SHORTEST_TTL, Lease
 from infra.record.log import Draft, Log, Verification
 from infra.record.model import Event, Holder, HostState, Lock, Release, Result, State, Switch, now
 from infra.record.store import Store
 
 _POLL = 0.5
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """By what right a lease that somebody has is taken."""
+
+    take_from: str | None
+    take_over: bool
+    preempt: bool
 
 
 class Record:
@@ -48,8 +59,20 @@ class Record:
         return self._log.events(after)
 
     def verify(self) -> Verification:
-        """Check the whole log; see `Verification.problems`."""
+        """Check the whole log and the evidence that it names; see `Verification.problems`."""
         return self._log.verify()
+
+    def put_evidence(self, operation_id: str, name: str, data: bytes) -> Evidence:
+        """Save what was seen, once; an event must name what this returns in its details, as `evidence`.
+
+        Raises:
+            RecordError: it is too large, or a name can't be part of a key.
+        """
+        return evidence.put(self.store, operation_id, name, data)
+
+    def evidence(self, reference: Evidence) -> bytes:
+        """Read a piece of evidence; `CorruptRecordError` if it is not the one that was saved."""
+        return evidence.get(self.store, reference)
 
     def log(
         self,
@@ -133,19 +156,24 @@ class Record:
         why: str = "",
         ttl: float = DEFAULT_TTL,
         take_from: str | None = None,
+        take_over: bool = False,
         preempt: bool = False,
         wait: float = 0.0,
+        waiting: Callable[[str], None] | None = None,
         pid: int | None = None,
     ) -> Lease:
         """Take the lease; the caller renews and releases it.
 
         Free, it is taken. Over (its time is up, or its process is seen dead from here), the same
-        `operation_id` takes it up again; anybody else must name its owner with `take_from`. Held by a living
+        `operation_id` takes it up again; anybody else must name its owner with `take_from`, or `take_over`
+        from whomever it was (for operations that only make hosts what the record says). Held by a living
         operation it is refused, unless `preempt` (kill switches and unplanned failover only). `wait` is how
-        many seconds to try. `pid` is a process that lives as long as the operation, if there is one.
+        many seconds to try; `waiting` is told each time why it was not to be had. `pid` is a process that
+        lives as long as the operation, if there is one.
 
         Raises:
             LeaseHeldError: it was not to be had; the message says by whom it is held and how to take it.
+            LeaseOverError: the same, and waiting is of no use.
             ValueError: the ttl is too short for the allowed difference of clocks.
         """
         if ttl < SHORTEST_TTL:
@@ -161,10 +189,16 @@ class Record:
         deadline = time.monotonic() + wait
         while True:
             try:
-                event = self._log.append(lambda state: self._take(state, holder, ttl, take_from, preempt))
-            except LeaseHeldError:
+                event = self._log.append(
+                    lambda state: self._take(state, holder, ttl, _Claim(take_from, take_over, preempt))
+                )
+            except LeaseOverError:
+                raise
+            except LeaseHeldError as error:
                 if time.monotonic() >= deadline:
                     raise
+                if waiting is not None:
+                    waiting(str(error))
                 time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
                 continue
             if event.state is None or event.state.lock is None:
@@ -198,6 +232,11 @@ class Record:
             pid=os.getpid(),
         )
 
+    def living_holder(self) -> Lock | None:
+        """The lease that somebody holds at this moment; None where it is free or over."""
+        lock = self.state().lock
+        return None if lock is None or leases.is_over(self._log, lock) else lock
+
     def held_lease(self, token: int) -> Lease:
         """The lease with this token, for another process of the operation that holds it.
 
@@ -209,10 +248,10 @@ class Record:
             raise LeaseLostError(f"nobody holds the lease with token {token} any more")
         return Lease(self._log, lock)
 
-    def _take(self, state: State, holder: Holder, ttl: float, take_from: str | None, preempt: bool) -> Draft:
+    def _take(self, state: State, holder: Holder, ttl: float, claim: _Claim) -> Draft:
         action, details = "lease.acquire", {}
         if state.lock is not None:
-            action = self._how_to_take(state.lock, holder, take_from, preempt)
+            action = self._how_to_take(state.lock, holder, claim)
             details = {"from": state.lock.holder.model_dump(mode="json"), "token": state.lock.token}
         token = state.fencing_token + 1
         lock = Lock(token=token, holder=holder, acquired_at=now(), ttl=ttl)
@@ -227,7 +266,7 @@ class Record:
             details={"operation": holder.operation, **details},
         )
 
-    def _how_to_take(self, lock: Lock, holder: Holder, take_from: str | None, preempt: bool) -> str:
+    def _how_to_take(self, lock: Lock, holder: Holder, claim: _Claim) -> str:
         other = lock.holder
         over = leases.is_over(self._log, lock)
         said = (
@@ -236,12 +275,12 @@ class Record:
         )
         if over and other.operation_id == holder.operation_id:
             return "lease.resume"
-        if over and take_from == other.who:
+        if over and (claim.take_over or claim.take_from == other.who):
             return "lease.take"
-        if preempt:
+        if claim.preempt:
             return "lease.preempt"
         if over:
-            raise LeaseHeldError(f"{said}; it is over: take it by naming its owner (take_from={other.who!r})")
+            raise LeaseOverError(f"{said}; it is over: take it by naming its owner (take_from={other.who!r})")
         ends = leases.ends_at(self._log, lock)
         raise LeaseHeldError(f"{said}; it is renewed and lasts until {ends:%H:%M:%S} UTC at least")
 
