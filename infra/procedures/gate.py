@@ -43,7 +43,7 @@ class Figures(BaseModel):
     shares of `turns`. `age` in seconds is that of the newest sample, `samples` how many scrapes there are.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seconds: float
     turns: float | None = None
@@ -148,12 +148,12 @@ _FLOAT = TypeAdapter(float)
 
 
 def _value(text: str) -> float | None:
-    """A sample's value; None for NaN, a rate of nothing. Infinity stays: it is above every limit."""
+    """A sample's value; None for NaN and infinity, which are rates of nothing."""
     try:
         value = _FLOAT.validate_python(text)
     except ValidationError:
         raise GateError(f"{text!r} is not a number") from None
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def judge(found: Figures, limits: Rollout, scrape_seconds: float) -> Judgement:
