@@ -248,7 +248,7 @@ class SecretStore(Model):
 
     driver: Literal["sops"] = "sops"
     recipients: tuple[AgeRecipient, ...] = ()
-    """Who can decrypt, where not those of the existing file."""
+    """Who can decrypt: required but for machines in containers of this computer."""
 
 
 class Variables(Model):

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from infra import local
-from infra.config.model import LEAST_SCRAPES, Metrics, Role, Rollout, Variables
+from infra.config.model import LEAST_SCRAPES, Metrics, Role, Rollout, SecretStore, Variables
 from infra.config.types import DomainName
 
 Location = tuple[str | int, ...]
@@ -22,10 +22,10 @@ Location = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """Values that contradict each other; `found` is never a secret's value."""
+    """Values that contradict each other; `found` is never a secret's value, None where nothing is."""
 
     location: Location
-    found: str
+    found: str | None
     accepted: str
 
 
@@ -34,6 +34,7 @@ def problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _machines(values)
     yield from _names(values)
     yield from _budgets(values)
+    yield from _recipients(values)
     yield from _window(values)
 
 
@@ -110,3 +111,14 @@ def _window(values: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(window, int) and isinstance(scrape, int) and window < LEAST_SCRAPES * scrape:
         accepted = f"at least {LEAST_SCRAPES} times metrics.scrape_seconds, {LEAST_SCRAPES * scrape}"
         yield Problem(("rollout", "window_seconds"), str(window), accepted)
+
+
+def _recipients(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Only machines in containers of this computer go with secrets that are its user's alone."""
+    secretstore = _section(values, "secretstore")
+    driver = _section(values, "hosts").get("driver")
+    sops = secretstore.get("driver", SecretStore.model_fields["driver"].default) == "sops"
+    elsewhere = isinstance(driver, str) and driver != "docker"
+    if sops and elsewhere and secretstore.get("recipients") in (None, []):
+        accepted = "with driver sops: a list of one or more age public keys, those of all operators"
+        yield Problem(("secretstore", "recipients"), None, accepted)

@@ -17,6 +17,7 @@ from infra.secrets import references
 from infra.secrets.catalogue import CATALOGUE
 from infra.secretstore import sops
 from infra.secretstore.errors import (
+    IdentityError,
     MissingSecretError,
     SecretStoreError,
     TamperedError,
@@ -212,6 +213,8 @@ class SopsStore:
                     "by": by,
                 }
             recipients = self._recipients_of(encrypted, document)
+            if stored is None:
+                self._check_reader(recipients)
             # In clear, but under the file's authentication code, which SOPS's own list of them is not.
             document["recipients"] = list(recipients)
             data = sops.encrypt(document, recipients)
@@ -233,6 +236,15 @@ class SopsStore:
                 " name those that are right in icupa:secretstore.recipients"
             )
         return stored or (sops.find_identity(self._stack).recipient(),)
+
+    def _check_reader(self, recipients: tuple[str, ...]) -> None:
+        """Refuse to make a file that who makes it could neither read nor change any more."""
+        identity = sops.find_identity(self._stack)
+        if identity.recipient() not in recipients:
+            raise IdentityError(
+                f"age identity {identity.source} is none of icupa:secretstore.recipients: put its public key,"
+                f" {identity.recipient()}, into the list"
+            )
 
     def _create(self, key: str, data: bytes) -> bool:
         try:

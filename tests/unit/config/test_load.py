@@ -256,6 +256,30 @@ MALFORMED: dict[str, tuple[Change, str, str, str]] = {
         '"eu-central-1"',
         "only with a url that starts with s3://",
     ),
+    "no recipients": (
+        drop("secretstore.recipients"),
+        "icupa:secretstore.recipients",
+        "nothing",
+        "a list of one or more age public keys",
+    ),
+    "nobody among the recipients": (
+        put("secretstore.recipients", []),
+        "icupa:secretstore.recipients",
+        "nothing",
+        "a list of one or more age public keys",
+    ),
+    "no section of secrets": (
+        drop("secretstore"),
+        "icupa:secretstore.recipients",
+        "nothing",
+        "a list of one or more age public keys",
+    ),
+    "recipient": (
+        put("secretstore.recipients", ["age1operator"]),
+        "icupa:secretstore.recipients[0]",
+        '"age1operator"',
+        "an age public key",
+    ),
     "store of secrets": (put("secretstore.driver", "vault"), "icupa:secretstore.driver", '"vault"', "sops"),
     "mapping where text is": (put("domain", {"name": "x"}), "icupa:domain", "a mapping", "a domain name"),
     "text where a mapping is": (

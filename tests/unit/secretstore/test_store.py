@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from infra.record import NotFoundError
 from infra.record.directory import DirectoryStore
 from infra.secrets import generators
 from infra.secretstore import (
@@ -200,6 +201,16 @@ def test_writes_for_the_recipients_that_are_configured_and_keeps_them(
     monkeypatch.setenv("SOPS_AGE_KEY_FILE", str(files[1]))
 
     assert open_store({}, STACK, record=directory).get("otlp-token") == "two"
+
+
+def test_makes_no_file_that_its_maker_could_not_read(identity: Path, directory: DirectoryStore) -> None:
+    others = open_store({"recipients": [sops.new_identity()[1]]}, STACK, record=directory)
+
+    with pytest.raises(IdentityError, match=r"identity is none of icupa:secretstore\.recipients: .* age1"):
+        others.put("redis-password", "one", by="alice")
+
+    with pytest.raises(NotFoundError):
+        directory.get(OBJECT)
 
 
 @pytest.mark.parametrize("old", ["by: alice", "ENC[AES256_GCM,data:"])
