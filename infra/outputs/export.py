@@ -25,6 +25,7 @@ def settings(stack: Stack, trust: Sequence[str]) -> dict[str, Any]:
         acme=stack.acme,
         login=stack.login,
         switches=stack.switches,
+        supabase=stack.supabase,
         certificate_names=certificate_names(stack),
         edge=EdgeOutput(subnet=names.EDGE_SUBNET, proxy=names.TRAEFIK_ADDRESS),
         metrics=stack.metrics,
