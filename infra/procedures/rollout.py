@@ -7,7 +7,8 @@ so that a run that was killed anywhere goes on from the event that it wrote last
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from infra.config.model import LEAST_SCRAPES, Rollout
 from infra.procedures.gate import Figures, Judgement, Verdict
 from infra.procedures.operation import ProcedureError
-from infra.record import Event, Result
+from infra.record import Event, Record, Result
 
 OPERATION = "rollout"
 ACTION = "rollout.phase"
@@ -26,6 +27,12 @@ END = "rollout.end"
 GROUPS = ("internal", "pilot", "full")
 """Tenant groups in the order of the phases (000)."""
 EVERYBODY = "all"
+_FLAG = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
+SAY_EVERY = 4.0
+"""Seconds between two lines of progress at most."""
+_PATIENCE_SCRAPES = 3
+_EVENTS_READ = 5000
+"""How far back a rollout is looked for: it is hundreds of operations."""
 
 
 class Step(StrEnum):
@@ -42,7 +49,7 @@ class Step(StrEnum):
 
 
 class Phase(BaseModel):
-    """Details of an event `rollout.phase`; `window` in seconds. `enabled`: whether the flag is on after it."""
+    """Details of an event `rollout.phase`; `window` in seconds. `enabled`: the flag is on after it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -124,6 +131,11 @@ def progress(events: Iterable[Event], flag: str) -> Progress:
         operation_id = event.operation_id
         found = _after(found, phase, event.at)
     return found
+
+
+def read_progress(record: Record, flag: str) -> Progress:
+    """Read how far the rollout of a flag came from the record."""
+    return progress(record.events(max(0, record.last_event() - _EVENTS_READ)), flag)
 
 
 def _with(found: Progress, **fields: Any) -> Progress:
@@ -248,6 +260,15 @@ def check_window(seconds: Any, limits: Rollout, scrape_seconds: int) -> int:
     return int(text)
 
 
+def check_flag(flag: Any) -> str:
+    """The name of a flag; raises ProcedureError for what can't be one."""
+    if not isinstance(flag, str) or not _FLAG.fullmatch(flag):
+        raise ProcedureError(
+            f"flag must be the key of a feature flag (-e flag=ai_waiter.v2.enabled), got {flag!r}"
+        )
+    return flag
+
+
 class Watch:
     """One phase being held: when to look, and when it is over.
 
@@ -276,3 +297,51 @@ class Watch:
     def stops(self, said: Judgement, at: datetime) -> bool:
         """Whether the phase is decided: a breach at once, all else when the window is over."""
         return said.verdict is Verdict.BREACH or self.over(at)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at a phase; `problem` where Prometheus could not be asked."""
+
+    judgement: Judgement
+    figures: dict[str, Figures] = field(default_factory=dict)
+    problem: str = ""
+
+    @classmethod
+    def unanswered(cls, problem: str) -> Seen:
+        """A look that saw nothing."""
+        return cls(Judgement(Verdict.NO_DATA, (problem,)), problem=problem)
+
+
+def hold(
+    watch: Watch,
+    look: Callable[[float], Seen],
+    *,
+    scrape_seconds: float,
+    say: Callable[[datetime, Seen | None], None],
+    clock: Callable[[], datetime],
+    pause: Callable[[float], None],
+) -> Seen:
+    """Hold a phase until it is decided, and return what decided it.
+
+    `look` is given the range in seconds, and called once a scrape at most; `say` is called before every pause.
+    Where Prometheus can't be asked when the window is over, it is asked again for a few scrapes; then that is
+    no data.
+    """
+    seen: Seen | None = None
+    next_look = clock()
+    asked_in_vain: datetime | None = None
+    while True:
+        at = clock()
+        over = watch.over(at)
+        if over or (watch.worth_a_look(at) and at >= next_look):
+            seen = look(watch.seconds(at))
+            next_look = at + timedelta(seconds=scrape_seconds)
+            asked_in_vain = (asked_in_vain or at) if over and seen.problem else None
+            waited = (at - asked_in_vain).total_seconds() if asked_in_vain else 0.0
+            patient = asked_in_vain is not None and waited < _PATIENCE_SCRAPES * scrape_seconds
+            if watch.stops(seen.judgement, at) and not patient:
+                return seen
+        say(at, seen)
+        left = (watch.ends - clock()).total_seconds()
+        pause(min(SAY_EVERY, left if left > 0 else scrape_seconds))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +20,19 @@ from infra.procedures.rollout import (
     Phase,
     Plan,
     Progress,
+    Seen,
     Step,
     Watch,
+    check_flag,
     check_window,
     flag_table,
+    hold,
     plan,
     progress,
+    read_progress,
 )
-from infra.record import Event, Result
+from infra.record import Event, Record, Release, Result, Switch
+from infra.record.directory import DirectoryStore
 from infra.record.model import NO_HASH
 
 FLAG = "ai_waiter.v2.enabled"
@@ -279,3 +285,127 @@ def test_a_breach_ends_a_phase_at_once_and_nothing_else_does(
     watch = Watch(START, WINDOW, 5)
     assert watch.stops(Judgement(verdict), at(30)) is early
     assert watch.stops(Judgement(verdict), at(60)) is late
+
+
+class Clock:
+    """Time that passes by pauses and looks only."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        self.now = at(seconds)
+        self.pauses: list[float] = []
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        assert seconds > 0
+        self.pauses.append(seconds)
+        self.now += timedelta(seconds=seconds)
+
+    @property
+    def passed(self) -> float:
+        return (self.now - START).total_seconds()
+
+
+def held(clock: Clock, answers: Callable[[float], Seen], scrape: float = 5) -> tuple[Seen, list[float], int]:
+    """What was decided, the ranges that were looked at, how many lines of progress."""
+    ranges: list[float] = []
+    said: list[datetime] = []
+
+    def look(seconds: float) -> Seen:
+        ranges.append(seconds)
+        return answers(clock.passed)
+
+    decided = hold(
+        Watch(START, WINDOW, scrape),
+        look,
+        scrape_seconds=scrape,
+        say=lambda when, _seen: said.append(when),
+        clock=clock,
+        pause=clock.pause,
+    )
+    return decided, ranges, len(said)
+
+
+def seen(verdict: Verdict) -> Seen:
+    return Seen(Judgement(verdict))
+
+
+@pytest.mark.parametrize("verdict", [Verdict.GO, Verdict.NO_DATA])
+def test_a_phase_is_held_for_its_whole_window(verdict: Verdict) -> None:
+    clock = Clock()
+    decided, ranges, lines = held(clock, lambda _passed: seen(verdict))
+    assert decided.judgement.verdict is verdict
+    assert clock.passed == WINDOW
+    assert ranges[0] >= 20
+    assert ranges[-1] == WINDOW
+    assert max(clock.pauses) <= 5
+    assert lines >= WINDOW / 5
+
+
+def test_health_in_the_middle_is_none_at_the_end() -> None:
+    decided, _, _ = held(Clock(), lambda passed: seen(Verdict.NO_DATA if passed >= WINDOW else Verdict.GO))
+    assert decided.judgement.verdict is Verdict.NO_DATA
+
+
+def test_a_breach_is_not_waited_out() -> None:
+    clock = Clock()
+    decided, _, _ = held(clock, lambda passed: seen(Verdict.BREACH if passed > 30 else Verdict.GO))
+    assert decided.judgement.verdict is Verdict.BREACH
+    assert 30 < clock.passed <= 40
+
+
+def test_prometheus_is_asked_once_a_scrape_at_most() -> None:
+    _, ranges, _ = held(Clock(), lambda _passed: seen(Verdict.GO), scrape=15)
+    assert len(ranges) <= 2
+
+
+def test_a_prometheus_that_is_away_for_a_moment_is_asked_again() -> None:
+    clock = Clock()
+    decided, _, _ = held(
+        clock, lambda passed: Seen.unanswered("refused") if passed < WINDOW + 7 else seen(Verdict.GO)
+    )
+    assert decided.judgement.verdict is Verdict.GO
+    assert WINDOW < clock.passed < WINDOW + 15
+
+
+def test_a_prometheus_that_stays_away_is_no_data() -> None:
+    clock = Clock()
+    decided, _, _ = held(clock, lambda _passed: Seen.unanswered("connection refused"))
+    assert decided.judgement == Judgement(Verdict.NO_DATA, ("connection refused",))
+    assert WINDOW + 15 <= clock.passed < WINDOW + 30
+
+
+def test_a_run_that_comes_back_late_looks_at_once_at_the_last_window() -> None:
+    clock = Clock(4000)
+    decided, ranges, _ = held(clock, lambda _passed: seen(Verdict.GO))
+    assert (decided.judgement.verdict, ranges, clock.pauses) == (Verdict.GO, [WINDOW], [])
+
+
+def test_a_run_that_comes_back_in_time_waits_for_the_rest_only() -> None:
+    clock = Clock(50)
+    held(clock, lambda _passed: seen(Verdict.GO))
+    assert clock.passed == WINDOW
+
+
+@pytest.mark.parametrize("flag", ["", "Ai", 'x"}', "a b", None, 7, "-x", "x" * 101, "a\nb"])
+def test_a_flag_is_a_key(flag: object) -> None:
+    with pytest.raises(ProcedureError, match="must be the key"):
+        check_flag(flag)
+
+
+def test_progress_is_read_from_the_record(tmp_path: Path) -> None:
+    record = Record(DirectoryStore(tmp_path))
+    record.bootstrap(
+        release=Release(image="r/i", digest=f"sha256:{'a' * 64}", git_sha="abc", deployed_at=START, by="me"),
+        hosts=["primary"],
+        switches=dict.fromkeys(Switch, True),
+        active_region="ams3",
+    )
+    with record.lease("rollout", operation_id="rollout-1") as lease:
+        for each in HOLDING_PILOT:
+            lease.log(ACTION, result=each.result, details=each.model_dump(mode="json"))
+    found = read_progress(record, FLAG)
+    assert (found.passed, found.current, found.window) == (("internal",), "pilot", WINDOW)
+    assert found.since is not None
+    assert not found.ended
