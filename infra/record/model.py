@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -143,22 +143,28 @@ class HostState(Model):
 
 
 class Window(Model):
-    """A planned maintenance that was announced (DEP-6)."""
+    """A planned maintenance that was announced (DEP-6); `done` names the steps of it that are over."""
 
     at: Utc
     announced_at: Utc
     why: str = ""
     by: str = ""
+    short_notice: str = ""
+    done: tuple[Text, ...] = ()
 
 
 class Maintenance(Model):
-    """Whether the environment shows its maintenance answer; `message` says why. `window` is the next planned one."""
+    """Whether the environment shows its maintenance answer; `message` says why.
+
+    `window` is the next planned one, or the one that goes on; `completed`: for when the last one was planned.
+    """
 
     enabled: bool = False
     message: str = ""
     since: Utc | None = None
     by: str = ""
     window: Window | None = None
+    completed: Utc | None = None
 
 
 class Holder(Model):
@@ -225,6 +231,11 @@ class State(Model):
         older = digests.index(release.digest) + 1 if release.digest in digests else 0
         return self.changed(release=release, previous_releases=self.previous_releases[older:])
 
+    def with_new_hosts(self, names: Iterable[str]) -> Self:
+        """Hosts that are not known yet join, with the running release in their first slot."""
+        added = {name: HostState.first(self.release) for name in names if name not in self.hosts}
+        return self.changed(hosts={**self.hosts, **added}) if added else self
+
     def with_host(self, name: str, **fields: Any) -> Self:
         """Some fields of a host are replaced."""
         return self.changed(hosts={**self.hosts, name: self.host(name).changed(**fields)})
@@ -246,22 +257,39 @@ class State(Model):
         return self.changed(switches={**self.switches, **switches})
 
     def with_maintenance(self, enabled: bool, *, message: str = "", by: str = "") -> Self:
-        """The maintenance answer is shown, or no more; since when stays what it is where that is so already."""
+        """The maintenance answer is shown, or no more; where that is so already, nothing changes."""
         found = self.maintenance
         if found.enabled == enabled:
             return self
-        changed = Maintenance(
+        return self._with_maintenance(
             enabled=enabled,
             message=message if enabled else "",
             since=now() if enabled else None,
             by=by if enabled else "",
-            window=found.window,
         )
-        return self.changed(maintenance=changed)
 
     def with_window(self, window: Window | None) -> Self:
         """A maintenance is planned, or no more."""
-        return self.changed(maintenance=Maintenance(**{**dict(self.maintenance), "window": window}))
+        return self._with_maintenance(window=window)
+
+    def with_window_step(self, step: str) -> Self:
+        """A step of the planned maintenance is over; raises ValueError where none is planned."""
+        window = self.maintenance.window
+        if window is None:
+            raise ValueError(f"step {step} of a maintenance that nobody has planned")
+        if step in window.done:
+            return self
+        return self.with_window(Window(**{**dict(window), "done": (*window.done, step)}))
+
+    def with_window_completed(self) -> Self:
+        """The planned maintenance is over."""
+        window = self.maintenance.window
+        if window is None:
+            return self
+        return self._with_maintenance(window=None, completed=window.at)
+
+    def _with_maintenance(self, **fields: Any) -> Self:
+        return self.changed(maintenance=Maintenance(**{**dict(self.maintenance), **fields}))
 
     def with_active(self, region: str, host: str) -> Self:
         """Another region and host take the traffic."""
@@ -287,9 +315,7 @@ class State(Model):
             "active_slot": host.active_slot.value,
             "running": [slot.value for slot in host.running],
             "fallback": other.value if good else None,
-            "images": {
-                slot.value: f"{image}@{host.slots[slot] or host.digest}" for slot in Slot
-            },
+            "images": {slot.value: f"{image}@{host.slots[slot] or host.digest}" for slot in Slot},
             "switches": {switch.value: str(value).lower() for switch, value in self.switches.items()},
             "maintenance": self.maintenance.enabled,
         }

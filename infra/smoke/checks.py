@@ -91,6 +91,15 @@ def want_status(response: httpx.Response, *accepted: int) -> httpx.Response:
     return response
 
 
+def _want_maintenance(response: httpx.Response, kind: str) -> str:
+    want_status(response, 503)
+    found = response.headers.get("content-type", "")
+    want(found.partition(";")[0] == kind, f"503 as {found!r}, not {kind}")
+    after = response.headers.get("retry-after", "")
+    want(after.isdecimal(), f"503 with Retry-After {after!r}")
+    return f"503, {kind}, again after {after} s"
+
+
 def _code(response: httpx.Response) -> str:
     try:
         return f" ({response.json()['error']['code']})"
@@ -136,7 +145,22 @@ class Smoke:
             return str(want_status(answer, 200).json()["access_token"])
 
     def checks(self) -> list[tuple[str, Callable[[], str]]]:
-        """Name and function of every check, in order."""
+        """Name and function of every check, in order: in maintenance, of what is to be seen then."""
+        return self._in_maintenance() if self.target.maintenance else self._in_service()
+
+    def _in_maintenance(self) -> list[tuple[str, Callable[[], str]]]:
+        return [
+            ("dns", self.dns),
+            ("certificate", self.certificate),
+            ("redirect to https", self.redirect),
+            ("health with token", self.health),
+            ("readiness", self.readiness),
+            ("maintenance, browser", self.maintenance_page),
+            ("maintenance, program", self.maintenance_answer),
+            ("maintenance, webhook", self.maintenance_webhook),
+        ]
+
+    def _in_service(self) -> list[tuple[str, Callable[[], str]]]:
         return [
             ("dns", self.dns),
             ("certificate", self.certificate),
@@ -243,6 +267,21 @@ class Smoke:
             document = want_status(browser.get("/api/whoami"), 200).json()
         want(document["email"] == user.email, f"known as {document['email']!r}")
         return f"logged in as {document['email']}"
+
+    def maintenance_page(self) -> str:
+        """A browser gets a page."""
+        with self.client(headers=_BROWSER) as browser:
+            return _want_maintenance(browser.get("/"), "text/html")
+
+    def maintenance_answer(self) -> str:
+        """A program gets an error in JSON, token or not."""
+        for client in (self.anonymous, self.program):
+            said = _want_maintenance(client.get("/api/whoami"), "application/json")
+        return said
+
+    def maintenance_webhook(self) -> str:
+        """Whoever sends events is told to send them again."""
+        return _want_maintenance(self.anonymous.post(WEBHOOK_PATH, content=b"{}"), "application/json")
 
     def tool_call(self) -> str:
         """A tool finds the customer whom the write made known."""

@@ -9,7 +9,7 @@ from infra import local
 from infra.config.model import Rfc2136Dns
 from infra.outputs.model import HostOutput, StackOutputs
 from infra.paths import REPOSITORY
-from infra.record import RecordError, open_record
+from infra.record import RecordError, State, open_record
 from infra.secretstore import SecretStore, SecretStoreError, open_store
 from infra.world import login
 
@@ -46,6 +46,8 @@ class Target:
     user: BrowserUser | None
     trace_container: str | None
     trace_query: str | None
+    maintenance: bool = False
+    """Whether the record says that users get the maintenance answer."""
 
     @property
     def public(self) -> bool:
@@ -67,7 +69,8 @@ def find_target(outputs: StackOutputs, stack: str, region: str | None = None) ->
     """
     settings = outputs.settings
     try:
-        host = _host(outputs, region)
+        state = open_record(outputs.record).state()
+        host = _host(outputs, region, state)
         secrets = open_store(outputs.secretstore, stack, record=outputs.record)
     except (RecordError, SecretStoreError) as error:
         raise TargetError(f"stack {stack}: {error}") from error
@@ -88,17 +91,18 @@ def find_target(outputs: StackOutputs, stack: str, region: str | None = None) ->
         user=BrowserUser(login.ALICE.email, f"login-password-{login.ALICE.name}") if is_local else None,
         trace_container=local.TRACES.container if is_local else None,
         trace_query=None,
+        maintenance=state.maintenance.enabled,
     )
 
 
-def _host(outputs: StackOutputs, region: str | None) -> HostOutput:
+def _host(outputs: StackOutputs, region: str | None, state: State) -> HostOutput:
     if region:
         found = [host for host in outputs.hosts if host.region == region]
         if not found:
             regions = ", ".join(host.region for host in outputs.hosts)
             raise TargetError(f"no region {region!r}; there are: {regions}")
         return found[0]
-    active = open_record(outputs.record).state().active_host
+    active = state.active_host
     for host in outputs.hosts:
         if host.name == active:
             return host

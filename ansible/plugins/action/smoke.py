@@ -39,10 +39,11 @@ class ActionModule(ActionBase):
             results.append(found)
         report.write(target.report, target.name, results)
         bad = report.failed(results)
+        name = f"{target.name} (in maintenance)" if target.maintenance else target.name
         result.update(
             changed=False,
             failed=bool(bad),
-            msg=f"{target.name}: {len(bad)} of {len(results)} checks failed; report: {target.report}",
+            msg=f"{name}: {len(bad)} of {len(results)} checks failed; report: {target.report}",
             checks=[asdict(found) for found in results],
         )
         return result

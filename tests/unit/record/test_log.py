@@ -422,6 +422,12 @@ def test_maintenance_keeps_since_when_and_its_window(record: Record) -> None:
     off = on.with_maintenance(False, by="ops")
     assert off.maintenance == Maintenance(window=window)
     assert off.with_window(None).maintenance == Maintenance()
+    assert off.with_window_completed().maintenance == Maintenance(completed=window.at)
+    stepped = off.with_window_step("backup")
+    assert stepped.maintenance.window == window.model_copy(update={"done": ("backup",)})
+    assert stepped.with_window_step("backup") is stepped
+    with pytest.raises(ValueError, match="nobody has planned"):
+        record.state().with_window_step("backup")
 
 
 def test_an_event_survives_its_encoding(busy: Record) -> None:

@@ -38,6 +38,7 @@ class Environment:
     """An edge, a provider and a service that behave, but for the fault."""
 
     fault: str = ""
+    maintenance: bool = False
     traces: set[str] = field(default_factory=set)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -46,7 +47,16 @@ class Environment:
         if request.url.scheme == "http":
             to = "http://elsewhere" if self.fault == "redirect" else f"https://{NAME}{request.url.path}"
             return httpx.Response(308, headers={"location": to})
+        open_paths = ("/health", "/health/ready", f"/{self.fault or 'none'}")
+        if self.maintenance and request.url.path not in open_paths:
+            return self._maintenance(request)
         return self._edge(request)
+
+    def _maintenance(self, request: httpx.Request) -> httpx.Response:
+        page = "text/html" in request.headers["accept"] and self.fault != "JSON for browsers"
+        kind = f"{'text/html' if page else 'application/json'}; charset=utf-8"
+        after = {} if self.fault == "no Retry-After" else {"retry-after": "120"}
+        return httpx.Response(503, headers={"content-type": kind, **after})
 
     def _provider(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
@@ -148,7 +158,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Result]]:
     """Results of all checks over an environment with a fault."""
 
     def running(fault: str = "", address: str = ADDRESS, **changes: Any) -> dict[str, Result]:
-        environment = Environment(fault)
+        environment = Environment(fault, changes.get("maintenance", False))
 
         def web(names: object, trust: str, **options: Any) -> httpx.Client:
             return httpx.Client(transport=httpx.MockTransport(environment), **options)
@@ -196,6 +206,35 @@ def test_finds_each_fault_and_no_other(
     found = run(fault)
     failed = {name for name, result in found.items() if result.status is Status.FAILED}
     assert failed == failing
+    assert any(detail in found[name].detail for name in failing), [found[name].detail for name in failing]
+
+
+def test_in_maintenance_its_answer_is_what_is_right(run: Callable[..., dict[str, Result]]) -> None:
+    found = run(maintenance=True)
+    assert {name: result.detail for name, result in found.items() if result.status is not Status.OK} == {}
+    assert found["maintenance, program"].detail == "503, application/json, again after 120 s"
+    assert "write read back" not in found
+
+
+@pytest.mark.parametrize(
+    ("fault", "failing", "detail"),
+    [
+        ("JSON for browsers", {"maintenance, browser"}, "503 as 'application/json; charset=utf-8'"),
+        (
+            "no Retry-After",
+            {"maintenance, browser", "maintenance, program", "maintenance, webhook"},
+            "503 with Retry-After ''",
+        ),
+        ("api/whoami", {"maintenance, program"}, "answers 401"),
+        ("api/whatsapp/webhook", {"maintenance, webhook"}, "answers 401"),
+        ("broken /health", {"health with token"}, "answers 503"),
+    ],
+)
+def test_in_maintenance_each_fault_is_found(
+    run: Callable[..., dict[str, Result]], fault: str, failing: set[str], detail: str
+) -> None:
+    found = run(fault, maintenance=True)
+    assert {name for name, result in found.items() if result.status is Status.FAILED} == failing
     assert any(detail in found[name].detail for name in failing), [found[name].detail for name in failing]
 
 
