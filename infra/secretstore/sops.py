@@ -46,18 +46,22 @@ class Identity:
             raise IdentityError(f"age identity {self.source}: {error.strerror}") from error
 
     def recipient(self) -> str:
-        """Public key of the identity.
+        """Public key of the first identity in it; raises IdentityError."""
+        return self.recipients()[0]
+
+    def recipients(self) -> tuple[str, ...]:
+        """Public keys of all identities in it, one or more.
 
         Raises:
-            IdentityError: if there is no usable identity in it.
+            IdentityError: if one is not usable, or there is none.
         """
-        for line in self.text().splitlines():
-            if line.startswith("AGE-SECRET-KEY-"):
-                try:
-                    return str(pyrage.x25519.Identity.from_str(line.strip()).to_public())
-                except pyrage.IdentityError as error:
-                    raise IdentityError(f"age identity {self.source}: not a valid X25519 identity") from error
-        raise IdentityError(f"age identity {self.source}: holds no AGE-SECRET-KEY-… line")
+        lines = [line.strip() for line in self.text().splitlines() if line.startswith("AGE-SECRET-KEY-")]
+        if not lines:
+            raise IdentityError(f"age identity {self.source}: holds no AGE-SECRET-KEY-… line")
+        try:
+            return tuple(str(pyrage.x25519.Identity.from_str(line).to_public()) for line in lines)
+        except pyrage.IdentityError as error:
+            raise IdentityError(f"age identity {self.source}: not a valid X25519 identity") from error
 
 
 def local_identity(stack: str) -> Path:

@@ -240,10 +240,11 @@ class SopsStore:
     def _check_reader(self, recipients: tuple[str, ...]) -> None:
         """Refuse to make a file that who makes it could neither read nor change any more."""
         identity = sops.find_identity(self._stack)
-        if identity.recipient() not in recipients:
+        own = identity.recipients()
+        if not set(own) & set(recipients):
             raise IdentityError(
                 f"age identity {identity.source} is none of icupa:secretstore.recipients: put its public key,"
-                f" {identity.recipient()}, into the list"
+                f" {own[0]}, into the list"
             )
 
     def _create(self, key: str, data: bytes) -> bool:

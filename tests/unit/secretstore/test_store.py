@@ -213,6 +213,15 @@ def test_makes_no_file_that_its_maker_could_not_read(identity: Path, directory: 
         directory.get(OBJECT)
 
 
+def test_one_of_several_identities_may_be_the_reader(identity: Path, directory: DirectoryStore) -> None:
+    text, recipient = sops.new_identity()
+    identity.write_text(identity.read_text() + text)
+
+    open_store({"recipients": [recipient]}, STACK, record=directory).put("redis-password", "one", by="alice")
+
+    assert open_store({}, STACK, record=directory).get("redis-password") == "one"
+
+
 @pytest.mark.parametrize("old", ["by: alice", "ENC[AES256_GCM,data:"])
 def test_finds_a_tampered_file(store: SopsStore, directory: DirectoryStore, old: str) -> None:
     store.put("redis-password", CANARY, by="alice")
