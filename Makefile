@@ -1,5 +1,6 @@
 # Only chains: every step is a native command that works alone after `. ./env.sh`.
 STACK ?= local
+export ICUPA_STACK := $(STACK)
 ROLE ?= $(patsubst roles/%/molecule/default,%,$(wildcard roles/*/molecule/default))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 

@@ -5,6 +5,7 @@ Docker Engine and the caches (tools, images' layers) stay.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from docker.models.containers import Container
 
 from infra import paths
 from infra.local import PREFIX
-from infra.toolchain import builder, state
+from infra.toolchain import builder, environment, state
 from infra.toolchain.environment import LOCAL
 from infra.toolchain.errors import ToolchainError
 
@@ -43,12 +44,13 @@ def _destroy(stack: str) -> None:
     state.clear_dead_locks(stack)
     state.end_orphans()
     state.settle(stack)
+    own = {**os.environ, **environment.variables(os.environ, stack)}
     for command in (
         ["destroy", "--stack", stack, "--yes", "--skip-preview", "--non-interactive"],
         # --force: what destroy could not remove is on this machine, and swept by name below.
         ["stack", "rm", stack, "--yes", "--force", "--preserve-config"],
     ):
-        done = subprocess.run(["pulumi", *command], cwd=paths.REPOSITORY, check=False)
+        done = subprocess.run(["pulumi", *command], cwd=paths.REPOSITORY, env=own, check=False)
         if done.returncode:
             print(f"pulumi {command[0]} ended with {done.returncode}: going on by name", file=sys.stderr)
 

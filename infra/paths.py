@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+STACK_ENV = "ICUPA_STACK"
+"""Variable with the name of the stack that is meant where none is named."""
 
 
 def cache_home() -> Path:

@@ -6,13 +6,14 @@ Each step is a native command that an operator may run alone after `. ./env.sh`.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
 from infra import paths
-from infra.toolchain import state
+from infra.toolchain import environment, state
 from infra.toolchain.environment import LOCAL
 from infra.toolchain.errors import ToolchainError
 
@@ -22,12 +23,12 @@ _PLAYBOOKS = "ansible/playbooks"
 def main(stack: str = LOCAL) -> int:
     """Bring the stack up and print its URLs; return the exit code."""
     try:
-        _step("secrets", [sys.executable, "-m", "infra.secretstore", "prepare", "--stack", stack])
+        _step(stack, "secrets", [sys.executable, "-m", "infra.secretstore", "prepare", "--stack", stack])
         refresh = repair(stack)
         command = ["pulumi", "up", "--stack", stack, "--yes", "--skip-preview", "--non-interactive"]
-        _step("program", [*command, "--refresh"] if refresh else command)
-        _step("hosts", ["ansible-playbook", f"{_PLAYBOOKS}/site.yml", "-e", f"stack={stack}"])
-        _step("smoke", ["ansible-playbook", f"{_PLAYBOOKS}/smoke.yml", "-e", f"stack={stack}"])
+        _step(stack, "program", [*command, "--refresh"] if refresh else command)
+        _step(stack, "hosts", ["ansible-playbook", f"{_PLAYBOOKS}/site.yml", "-e", f"stack={stack}"])
+        _step(stack, "smoke", ["ansible-playbook", f"{_PLAYBOOKS}/smoke.yml", "-e", f"stack={stack}"])
         urls(stack)
     except ToolchainError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,10 +68,11 @@ def urls(stack: str) -> None:
         print(f"{name:<16} {url}")
 
 
-def _step(name: str, command: Sequence[str]) -> None:
+def _step(stack: str, name: str, command: Sequence[str]) -> None:
+    own = {**os.environ, **environment.variables(os.environ, stack)}
     began = time.monotonic()
     print(f"== {name}: {' '.join(command)}", flush=True)
-    done = subprocess.run(command, cwd=paths.REPOSITORY, check=False)
+    done = subprocess.run(command, cwd=paths.REPOSITORY, env=own, check=False)
     print(f"== {name}: {time.monotonic() - began:.1f} s", flush=True)
     if done.returncode:
         raise ToolchainError(f"{name}: {command[0]} ended with {done.returncode}")

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from infra.outputs.model import StackError, StackOutputs
 from infra.paths import REPOSITORY
 
-STACK_ENV = "ICUPA_STACK"
 FILE_ENV = "ICUPA_OUTPUTS_FILE"
 _TIMEOUT = 120.0
 

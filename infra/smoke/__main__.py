@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from infra.outputs.model import StackError
-from infra.outputs.read import FILE_ENV, STACK_ENV, read_outputs
+from infra.outputs.read import FILE_ENV, read_outputs
+from infra.paths import STACK_ENV
 from infra.smoke import report
 from infra.smoke.checks import Smoke
 from infra.smoke.target import TargetError, find_target

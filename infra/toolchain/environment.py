@@ -16,11 +16,14 @@ BUILDER = "icupa"
 """Buildx builder that the toolchain sets up for `local`; elsewhere Docker's default one builds."""
 
 
-def variables(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to set on top of `inherited`; PATH gets each of the project's directories once."""
+def variables(inherited: Mapping[str, str], stack: str | None = None) -> dict[str, str]:
+    """Return the variables to set on top of `inherited`; PATH gets each of the project's directories once.
+
+    Logins to registries are those of `stack`; by default of the one that ICUPA_STACK names, else of `local`.
+    """
     own = [str(paths.virtual_environment() / "bin"), str(paths.tools_bin())]
     rest = [part for part in inherited.get("PATH", os.defpath).split(os.pathsep) if part and part not in own]
-    docker = paths.docker_config(LOCAL)
+    docker = paths.docker_config(stack or inherited.get(paths.STACK_ENV) or LOCAL)
     return {
         "PATH": os.pathsep.join([*own, *rest]),
         "VIRTUAL_ENV": str(paths.virtual_environment()),

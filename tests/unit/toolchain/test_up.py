@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,10 +19,14 @@ from infra.toolchain.state import Pending
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Commands that were run; `fail` names a word whose command fails."""
-    facts = SimpleNamespace(ran=[], fail=None, settled=[], exists=True)
+    facts = SimpleNamespace(ran=[], logins=set(), fail=None, settled=[], exists=True)
 
-    def run(command: Sequence[str], **rest: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        command: Sequence[str], env: Mapping[str, str] | None = None, **rest: object
+    ) -> subprocess.CompletedProcess[str]:
         facts.ran.append(" ".join(command))
+        if env is not None:
+            facts.logins.add(env["DOCKER_CONFIG"])
         code = 1 if facts.fail is not None and facts.fail in command else 0
         return subprocess.CompletedProcess(
             command, code, stdout='{"agents": "https://a.example"}', stderr="no"
@@ -49,6 +53,18 @@ def test_up_runs_its_steps_in_order_and_prints_urls(
     assert which(steps.ran) == ["secretstore", "pulumi up", "site.yml", "smoke.yml", "output urls"]
     assert not any("--refresh" in command for command in steps.ran)
     assert "https://a.example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("chain", [up.main, down.main])
+def test_logins_are_those_of_local_whatever_the_shell_names(
+    steps: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chain: Callable[[], int]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ICUPA_STACK", "production")
+    monkeypatch.setattr(builder, "remove", lambda: None)
+    monkeypatch.setattr(down, "sweep", lambda: None)
+    assert chain() == 0
+    assert steps.logins == {str(paths.docker_config("local"))}
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,21 @@ def test_environment_puts_the_projects_directories_first_and_once() -> None:
     assert once["BUILDX_CONFIG"].startswith(once["DOCKER_CONFIG"])
 
 
+@pytest.mark.parametrize(
+    ("inherited", "stack", "expected"),
+    [
+        ({}, None, "local"),
+        ({"ICUPA_STACK": ""}, None, "local"),
+        ({"ICUPA_STACK": "production"}, None, "production"),
+        ({"ICUPA_STACK": "production"}, "local", "local"),
+    ],
+)
+def test_logins_are_those_of_the_stack(inherited: dict[str, str], stack: str | None, expected: str) -> None:
+    found = environment.variables(inherited, stack)
+    assert found["DOCKER_CONFIG"] == str(paths.docker_config(expected))
+    assert found["BUILDX_CONFIG"].startswith(found["DOCKER_CONFIG"])
+
+
 def test_env_sh_sets_them_in_a_shell() -> None:
     script = '. ./env.sh && printf "%s\\n" "$PULUMI_HOME" "$ANSIBLE_CONFIG"'
     done = subprocess.run(
