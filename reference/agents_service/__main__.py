@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Final
 
 import httpx
@@ -23,7 +25,7 @@ from .config import (
     load,
 )
 from .flags import FlagError, FlagTable
-from .migrate import MigrationError, check_schema, migrate
+from .migrate import MigrationError, check_schema, migrate, plan
 from .server import serve
 from .telemetry import Telemetry
 
@@ -58,8 +60,9 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
     return 0 if response.status_code == httpx.codes.OK else EX_FAILED
 
 
-def _migrate(_arguments: argparse.Namespace) -> int:
-    print(migrate(load(MigrationSettings)))
+def _migrate(arguments: argparse.Namespace) -> int:
+    settings = load(MigrationSettings)
+    print(json.dumps(asdict(plan(settings))) if arguments.plan else migrate(settings))
     return 0
 
 
@@ -116,7 +119,12 @@ def parser() -> argparse.ArgumentParser:
 
     add("serve", _serve, "run the service")
     add("check-config", _check_config, "check the environment of `serve`")
-    add("migrate", _migrate, "bring the schema to this release's revision; grant the application its rights")
+    migration = add(
+        "migrate", _migrate, "bring the schema to this release's revision; grant the application its rights"
+    )
+    migration.add_argument(
+        "--plan", action="store_true", help="change nothing, print what would be done as JSON"
+    )
     add("check-schema", _check_schema, "check that the schema serves this release")
     add("sync-vector-stores", _sync_vector_stores, "bring the vector stores to this release's documents")
     add("smoke", _smoke, "test a running service from outside")

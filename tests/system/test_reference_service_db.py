@@ -7,7 +7,9 @@ the running stack.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,9 +18,11 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from decimal import Decimal
+from pathlib import Path
 
 import psycopg
 import pytest
+from alembic.config import Config
 from sqlalchemy import make_url
 
 from reference.agents_service import migrate as migrations
@@ -157,12 +161,118 @@ def test_head_of_the_migrations_is_what_the_code_needs() -> None:
     assert migrations.head() == REVISION
 
 
+class Later:
+    """Later releases: the migrations of this one and some more, in a directory of their own."""
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self._directory = directory / "migrations"
+        self._patch = patch
+        shutil.copytree(Path(migrations.__file__).parent / "migrations", self._directory)
+        config = Config()
+        config.set_main_option("script_location", str(self._directory))
+        patch.setattr(migrations, "alembic_config", lambda: config)
+
+    def add(self, revision: str, before: str, declared: str, statement: str) -> None:
+        """Add a revision."""
+        text = (
+            f"from alembic import op\nrevision = {revision!r}\ndown_revision = {before!r}\n{declared}\n"
+            f"def upgrade():\n    op.execute({statement!r})\n"
+        )
+        (self._directory / "versions" / f"rev_{revision}.py").write_text(text)
+
+    def release(self, revision: str) -> None:
+        """Be the release that needs a revision."""
+        self._patch.setattr(migrations, "REVISION", revision)
+
+
+@pytest.fixture
+def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Later:
+    releases = Later(tmp_path, monkeypatch)
+    releases.add("0002", REVISION, "kind = 'expand'", "ALTER TABLE customers ADD COLUMN language text")
+    return releases
+
+
+CONTRACT = f"kind, ends = 'contract', ({REVISION!r},)"
+
+
+def test_a_plan_is_what_migrate_then_does(settings: MigrationSettings, later: Later) -> None:
+    first = migrations.Step(REVISION, migrations.Kind.EXPAND)
+    second = migrations.Step("0002", migrations.Kind.EXPAND)
+    third = migrations.Step("0003", migrations.Kind.CONTRACT, (REVISION,))
+    later.release("0002")
+    assert migrations.plan(settings) == migrations.Plan("0002", None, (), (first, second))
+    assert migrations.plan(settings).at is None, "a plan changes nothing"
+    migrations.migrate(settings)
+    assert migrations.plan(settings) == migrations.Plan("0002", "0002", (REVISION, "0002"), ())
+    later.release(REVISION)
+    assert migrations.check_schema(settings), "the older release runs on"
+    later.add("0003", "0002", CONTRACT, "ALTER TABLE customers DROP COLUMN name")
+    later.release("0003")
+    assert migrations.plan(settings) == migrations.Plan("0003", "0002", (REVISION, "0002"), (third,))
+    migrations.migrate(settings)
+    assert migrations.plan(settings) == migrations.Plan("0003", "0003", ("0002", "0003"), ())
+
+
+def test_a_release_that_a_contract_left_behind_is_told_so(
+    settings: MigrationSettings, later: Later, tmp_path: Path
+) -> None:
+    later.add("0003", "0002", CONTRACT, "ALTER TABLE customers DROP COLUMN name")
+    later.release("0003")
+    migrations.migrate(settings)
+    for revision in ("0002", "0003"):
+        (tmp_path / "migrations" / "versions" / f"rev_{revision}.py").unlink()
+    later.release(REVISION)
+    problem = (
+        "the schema is at revision 0003, which this release does not know, and serves 0002, 0003;"
+        f" this release needs {REVISION}"
+    )
+    assert migrations.plan(settings).problem == problem
+    with pytest.raises(migrations.MigrationError, match=problem):
+        migrations.migrate(settings)
+
+
+def test_a_release_that_no_migration_serves_is_told_so(settings: MigrationSettings, later: Later) -> None:
+    migrations.migrate(settings)
+    later.release("9999")
+    problem = "needs schema revision 9999, which none of its migrations"
+    assert problem in migrations.plan(settings).problem
+    with pytest.raises(migrations.MigrationError, match=problem):
+        migrations.migrate(settings)
+    later.release(REVISION)
+    assert migrations.plan(settings).serves == (REVISION, "0002")
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ("", "revision 0003 declares kind None; accepted: expand, contract"),
+        ("kind = 'drop'", "revision 0003 declares kind 'drop'"),
+        ("kind = 'contract'", "revision 0003: contract migrations, and only those, declare what they end"),
+        (f"kind, ends = 'expand', ({REVISION!r},)", "revision 0003: contract migrations, and only those"),
+    ],
+)
+def test_a_migration_must_say_what_it_does_to_older_releases(
+    declared: str, said: str, settings: MigrationSettings, later: Later
+) -> None:
+    later.add("0003", "0002", declared, "SELECT 1")
+    later.release("0003")
+    for act in (migrations.plan, migrations.migrate):
+        with pytest.raises(migrations.MigrationError, match=said):
+            act(settings)
+
+
 def test_the_commands_say_how_it_went(settings: MigrationSettings) -> None:
-    def run(command: str) -> subprocess.CompletedProcess[str]:
-        arguments = [sys.executable, "-m", "reference.agents_service", command]
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-m", "reference.agents_service", *command]
         return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
+    planned = json.loads(run("migrate", "--plan").stdout)
+    assert [step["revision"] for step in planned["pending"]] == [REVISION]
+    assert planned["problem"] == ""
     assert run("migrate").stdout == f"schema migrated to revision {REVISION}\n"
+    assert json.loads(run("migrate", "--plan").stdout) == {
+        "needs": REVISION, "at": REVISION, "serves": [REVISION], "pending": [], "problem": ""
+    }  # fmt: skip
     assert run("check-schema").returncode == 0
     url = settings.owner_url().set(drivername="postgresql")
     with psycopg.connect(url.render_as_string(hide_password=False)) as owner:

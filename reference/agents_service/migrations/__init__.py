@@ -1,1 +1,1 @@
-"""Alembic migrations (DEP-4): expand only; a contract step comes a release later."""
+"""Alembic migrations (DEP-4): expand first, contract a release later, each said by the revision's `kind`."""

@@ -1,1 +1,1 @@
-"""One module a revision; `upgrade` registers it in schema_revisions."""
+"""One module a revision: beside what Alembic wants, `kind` (expand or contract) and what it `ends`."""

@@ -1,8 +1,8 @@
 """First schema.
 
-`schema_revisions` lists the revisions whose code the schema still serves. Each migration adds its own; only
-a contract migration deletes some. A release is ready while its own revision is listed, so an older release
-keeps serving next to a newer schema.
+`schema_revisions` lists the revisions whose code the schema still serves: `migrate` adds each one that it
+applies, and takes away those that a contract migration ends. A release is ready while its own revision is
+listed, so an older release keeps serving next to a newer schema.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+kind = "expand"
+ends = ()
 
 
 def upgrade() -> None:
