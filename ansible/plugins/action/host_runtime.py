@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.plugins.action import ActionBase
 from infra.procedures.action import Call, ProcedureAction
 from infra.site.runtime import RuntimeStateError, read_runtimes
 
 
-class ActionModule(ProcedureAction):
-    """Sets `icupa_runtime`, which the inventory read at the start; `maintenance` is what a dry run foretells."""
+class ActionModule(ProcedureAction, ActionBase):
+    """Sets `icupa_runtime`, which the inventory read at the start; a dry run foretells `maintenance`."""
 
     arguments = {"maintenance": {"type": "bool"}}  # noqa: RUF012
     refusals = (RuntimeStateError,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ansible.plugins.action import ActionBase
 from infra.procedures import maintenance
 from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.maintenance import Act, Plan, Request, Step, clock
@@ -13,7 +14,7 @@ from infra.record.model import now
 FACT = "icupa_maintenance"
 
 
-class ActionModule(ProcedureAction):
+class ActionModule(ProcedureAction, ActionBase):
     """`state` plan, announced, on, off, step, complete or cancelled.
 
     plan: from `mode` or `at`, `short_notice`, `notice_hours` and `why`; sets the fact `icupa_maintenance`.
@@ -91,8 +92,8 @@ class ActionModule(ProcedureAction):
 
         changes = {
             "announced": (announced, plan.says),
-            "on": (turned_on, "maintenance is ON: users get 503 until it is turned off"),
-            "off": (turned_off, "maintenance is off"),
+            "on": (turned_on, "recorded that maintenance is ON: users get 503 until it is turned off"),
+            "off": (turned_off, "recorded that maintenance is off"),
             "step": (lambda state: state.with_window_step(given["step"]), ""),
             "complete": (State.with_window_completed, ""),
             "cancelled": (lambda state: state.with_window(None), plan.says),
