@@ -47,6 +47,7 @@ from infra.config.types import (
     UserName,
     VectorStoreId,
     WindowSeconds,
+    Word,
     ZoneId,
 )
 from infra.secrets.catalogue import Channel
@@ -328,6 +329,26 @@ class Rollout(Model):
     guardrail_rate: Share = 0.01
 
 
+Command = Annotated[tuple[Word, ...], Field(min_length=1)]
+
+
+class Commands(Model):
+    """Commands of the application, run from the release's image as arguments of its entry point.
+
+    They get the environment of the service, or of its migration, on the host; `flags_set` is given a key and
+    `on` or `off`, `flags_disable` keys. `migration_plan` prints JSON (`infra.release.schema.Plan`).
+    """
+
+    smoke: Command = ("smoke",)
+    migrate: Command = ("migrate",)
+    migration_plan: Command = ("migrate", "--plan")
+    check_schema: Command = ("check-schema",)
+    sync_vector_stores: Command = ("sync-vector-stores",)
+    flags_list: Command = ("flags", "list")
+    flags_set: Command = ("flags", "set")
+    flags_disable: Command = ("flags", "disable")
+
+
 class Stack(Model):
     """One environment."""
 
@@ -348,6 +369,7 @@ class Stack(Model):
     switches: Switches
     metrics: Metrics = Metrics()
     rollout: Rollout = Rollout()
+    commands: Commands = Commands()
 
     def variables_for(self, role: Role) -> Variables:
         """Variables of a region: the standby's own where it has some, the primary's otherwise (CFG-1)."""

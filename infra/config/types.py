@@ -225,6 +225,11 @@ ServiceName = Annotated[
     AfterValidator(_matching(r"[a-z][a-z0-9-]{1,62}")),
     Accepts("a name of lower-case letters, digits and -"),
 ]
+Word = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"[A-Za-z0-9_./:@=,+-]{1,200}")),
+    Accepts("one word of a command of letters, digits and _ . / : @ = , + -"),
+]
 UserName = Annotated[
     StrictStr,
     AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,31}")),

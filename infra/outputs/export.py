@@ -30,6 +30,7 @@ def settings(stack: Stack, trust: Sequence[str]) -> dict[str, Any]:
         edge=EdgeOutput(subnet=names.EDGE_SUBNET, proxy=names.TRAEFIK_ADDRESS),
         metrics=stack.metrics,
         rollout=stack.rollout,
+        commands=stack.commands,
     ).model_dump(mode="json", exclude_none=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.config.model import Acme, Dns, Login, Metrics, Registry, Rollout, Supabase, Switches
+from infra.config.model import Acme, Commands, Dns, Login, Metrics, Registry, Rollout, Supabase, Switches
 from infra.config.types import Ipv4, Ipv4Network
 from infra.record import RecordConfig
 from infra.secretstore import SecretConfig
@@ -68,6 +68,7 @@ class Settings(_Model):
     supabase: Supabase
     metrics: Metrics = Metrics()
     rollout: Rollout = Rollout()
+    commands: Commands = Commands()
 
 
 class StackOutputs(_Model):

@@ -111,14 +111,13 @@ def service(context: Context) -> Service:
 
 def migrations(context: Context) -> Service:
     """Migrates the schema with the code of the same slot's image, as the owner of the schema."""
-    del context
     return Service(
         name=names.MIGRATE,
         image=names.AGENTS_IMAGE,
         uid=names.USERS[names.AGENTS],
         slots=SLOTS,
         job=True,
-        command=("migrate",),
+        command=context.stack.commands.migrate,
         networks=(Network.DATA,),
         environment={
             "DATABASE_HOST": names.POSTGRES,
