@@ -70,7 +70,7 @@ class Call:
             ProcedureError: check mode, or no operation has begun.
             LeaseLostError: another operation has it.
         """
-        return lease.current(self.variables)
+        return lease.current(self.variables, self.say)
 
     def say(self, line: str) -> None:
         """Show progress, now."""

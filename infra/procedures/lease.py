@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from infra.procedures import heartbeat
@@ -14,6 +15,8 @@ from infra.record import Lease, Record, open_record
 OPERATION = "icupa_operation"
 FAILURE = "icupa_failure"
 CONTROLLER = "localhost"
+
+_log = logging.getLogger(__name__)
 
 
 def controller_pid() -> int:
@@ -51,8 +54,10 @@ def failure_of(task_vars: Mapping[str, Any]) -> Failure | None:
     return None if fact is None else Failure.model_validate(fact)
 
 
-def current(task_vars: Mapping[str, Any]) -> Lease:
+def current(task_vars: Mapping[str, Any], say: Callable[[str], None] = _log.warning) -> Lease:
     """The operation's lease, certainly held at this moment; call it before every change.
+
+    `say` is told where its heartbeat had to be started again.
 
     Raises:
         ProcedureError: no operation has begun, or it runs in check mode and must change nothing.
@@ -65,6 +70,7 @@ def current(task_vars: Mapping[str, Any]) -> Lease:
     status = heartbeat.read_status(stack, operation.token)
     lease = held(record_of(task_vars), operation)
     if status is None or not status.alive:
+        say("the heartbeat of the lease had ended, it is started again")
         heartbeat.start(plain(task_vars["icupa_record"]), stack, operation.token, controller_pid())
     return lease
 

@@ -140,8 +140,7 @@ class Record:
 
         def adopt(state: State) -> Draft:
             absent = [name for name in names if name not in state.hosts]
-            added = {name: HostState.first(state.release) for name in absent}
-            changed = state.changed(hosts={**state.hosts, **added}) if absent else None
+            changed = state.with_new_hosts(absent) if absent else None
             return Draft("bootstrap.hosts", state=changed, who=who, details={"hosts": absent})
 
         self._log.append(adopt)
@@ -244,8 +243,14 @@ class Record:
             LeaseLostError: it is not held any more.
         """
         lock = self.state().lock
-        if lock is None or lock.token != token:
-            raise LeaseLostError(f"nobody holds the lease with token {token} any more")
+        if lock is None:
+            raise LeaseLostError(f"nobody holds the lease with token {token} any more: it was released")
+        if lock.token != token:
+            other = lock.holder
+            raise LeaseLostError(
+                f"the lease with token {token} is lost: {other.who} took it for {other.operation} on"
+                f" {other.host}, token {lock.token}"
+            )
         return Lease(self._log, lock)
 
     def _take(self, state: State, holder: Holder, ttl: float, claim: _Claim) -> Draft:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from infra.dns.client import DnsError, ensure_public_record, open_client, secret_of
 from infra.outputs.model import StackOutputs
-from infra.record import NotBootstrappedError, Record, RecordError
-from infra.record.lease import is_over
-from infra.record.log import Log
+from infra.record import Lease, Record, RecordError
 from infra.site.runtime import (
     BOOTSTRAPPER,
     first_active,
@@ -18,39 +16,19 @@ from infra.site.secrets import SecretsError, open_resolver
 
 
 class BootstrapError(Exception):
-    """Bootstrap is not possible, or somebody is at work on the environment; the message says who."""
-
-
-def refuse_while_locked(record: Record) -> None:
-    """Raise BootstrapError while a living operation holds the lease: its hosts are in between two states."""
-    lock = record.state().lock
-    if lock is None or is_over(Log(record.store), lock):
-        return
-    holder = lock.holder
-    why = f" ({holder.why})" if holder.why else ""
-    raise BootstrapError(
-        f"{holder.who} on {holder.host} is at work on this environment: {holder.operation}{why}"
-        f" since {lock.acquired_at:%Y-%m-%d %H:%M:%S} UTC; wait for its end"
-    )
-
-
-def missing_from_record(record: Record, outputs: StackOutputs) -> list[str]:
-    """What bootstrap would write: `record`, or the hosts that the record does not know yet."""
-    try:
-        known = record.state().hosts
-    except NotBootstrappedError:
-        first_state(outputs)
-        return ["record"]
-    return [host.name for host in outputs.hosts if host.name not in known]
+    """Bootstrap is not possible; the message says why."""
 
 
 def bootstrap_record(record: Record, outputs: StackOutputs, *, check: bool) -> list[str]:
-    """Write what is missing, unless `check`; returns it. Raises BootstrapError."""
+    """Write the first state where there is none, unless `check`; needs no lease.
+
+    Returns what was, or would be, written; raises BootstrapError.
+    """
     try:
-        missing = missing_from_record(record, outputs)
-        if missing != ["record"]:
-            refuse_while_locked(record)
-        if missing and not check:
+        if record.is_bootstrapped():
+            return []
+        first_state(outputs)
+        if not check:
             active = first_active(outputs)
             record.bootstrap(
                 release=first_release(outputs),
@@ -62,7 +40,27 @@ def bootstrap_record(record: Record, outputs: StackOutputs, *, check: bool) -> l
             )
     except RecordError as error:
         raise BootstrapError(str(error)) from error
-    return missing
+    return ["record"]
+
+
+def bootstrap_hosts(record: Record, outputs: StackOutputs, lease: Lease | None) -> list[str]:
+    """Add hosts that the record does not know yet; without a `lease` (check mode) only say which.
+
+    Returns their names; raises BootstrapError.
+    """
+    names = [host.name for host in outputs.hosts]
+    try:
+        if not record.is_bootstrapped():
+            return []
+        known = record.state().hosts
+        absent = [name for name in names if name not in known]
+        if absent and lease is not None:
+            lease.update(
+                "bootstrap.hosts", lambda state: state.with_new_hosts(names), details={"hosts": absent}
+            )
+    except RecordError as error:
+        raise BootstrapError(str(error)) from error
+    return absent
 
 
 def bootstrap_public_record(record: Record, outputs: StackOutputs, stack: str, *, check: bool) -> list[str]:

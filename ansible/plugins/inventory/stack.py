@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,10 @@ class InventoryModule(BaseInventoryPlugin):
             raise AnsibleParserError(str(error)) from error
 
     def _fill(self, stack: str, outputs: StackOutputs) -> None:
-        runtimes = read_runtimes(outputs)
+        # In a process of its own: a client of object stores has threads, and in the processes that Ansible
+        # forks of this one for its tasks it would wait for them for ever.
+        with ProcessPoolExecutor(1, get_context("fork")) as apart:
+            runtimes = apart.submit(read_runtimes, outputs).result()
         pinned = stack_home(stack) / "known_hosts"
         write_private(pinned, known_hosts(outputs.hosts))
         for name, value in common_variables(stack, outputs).items():

@@ -10,7 +10,12 @@ from infra.outputs.model import StackOutputs
 from infra.outputs.read import parse_outputs
 from infra.record import Record, Slot, open_record
 from infra.site import bootstrap
-from infra.site.bootstrap import BootstrapError, bootstrap_public_record, bootstrap_record
+from infra.site.bootstrap import (
+    BootstrapError,
+    bootstrap_hosts,
+    bootstrap_public_record,
+    bootstrap_record,
+)
 from infra.site.runtime import RuntimeStateError, read_runtimes
 from tests.unit.ansible.conftest import DIGEST, IMAGE, OTHER_DIGEST
 
@@ -43,26 +48,28 @@ def test_a_dry_run_writes_nothing(record: Record, outputs: StackOutputs) -> None
 def test_a_new_host_joins_and_nothing_else_moves(record: Record, raw_outputs: dict[str, Any]) -> None:
     alone = parse_outputs("test", {**raw_outputs, "hosts": raw_outputs["hosts"][:1]})
     bootstrap_record(record, alone, check=False)
-    with record.lease("deploy") as lease:
+    both = parse_outputs("test", raw_outputs)
+    with record.lease("site") as lease:
         lease.update("deploy.switch", lambda state: state.with_slot("primary", Slot.GREEN, OTHER_DIGEST))
         lease.update("deploy.switch", lambda state: state.with_active_slot("primary", Slot.GREEN))
-    both = parse_outputs("test", raw_outputs)
-    assert bootstrap_record(record, both, check=True) == ["standby"]
-    assert bootstrap_record(record, both, check=False) == ["standby"]
+        assert bootstrap_record(record, both, check=False) == []
+        assert bootstrap_hosts(record, both, None) == ["standby"]
+        assert bootstrap_hosts(record, both, lease) == ["standby"]
+        assert bootstrap_hosts(record, both, lease) == []
     runtimes = read_runtimes(both)
     assert runtimes["primary"].active_slot == "green"
     assert runtimes["primary"].images[Slot.GREEN] == f"{IMAGE}@{OTHER_DIGEST}"
     assert runtimes["standby"].active_slot == "blue"
 
 
-def test_refuses_while_an_operation_is_under_way(record: Record, outputs: StackOutputs) -> None:
-    bootstrap_record(record, outputs, check=False)
-    with (
-        record.lease("deploy", who="ada", why="release 12"),
-        pytest.raises(BootstrapError, match=r"ada on .* is at work .*: deploy \(release 12\)"),
-    ):
-        bootstrap_record(record, outputs, check=False)
-    assert bootstrap_record(record, outputs, check=False) == []
+def test_a_new_host_needs_the_lease(record: Record, raw_outputs: dict[str, Any]) -> None:
+    alone = parse_outputs("test", {**raw_outputs, "hosts": raw_outputs["hosts"][:1]})
+    bootstrap_record(record, alone, check=False)
+    lease = record.acquire("site", who="ada")
+    record.acquire("switch", who="bob", preempt=True)
+    with pytest.raises(BootstrapError, match="bob took it for switch"):
+        bootstrap_hosts(record, parse_outputs("test", raw_outputs), lease)
+    assert set(record.state().hosts) == {"primary"}
 
 
 def test_outputs_that_make_no_state_are_refused_before_anything_is_written(
