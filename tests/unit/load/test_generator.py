@@ -121,11 +121,12 @@ async def test_a_certificate_of_another_name_is_not_trusted(double: Double) -> N
 
 async def test_half_of_the_requests_have_connections_of_their_own(double: Double) -> None:
     found = await load(double, only(Kind.WHOAMI, seconds=1))
-    used = Counter(number for number, _ in double.requests)
-    assert sum(count == 1 for count in used.values()) == 50
-    assert sorted(count for count in used.values() if count > 1) == [16, 17, 17]
-    assert sum(entry.opened for entry in found.entries) == 53
     assert [entry.opened for entry in found.entries if entry.fresh] == [True] * 50
+    kept = double.connections - 50
+    assert 3 <= kept < 10
+    assert sum(entry.opened for entry in found.entries if not entry.fresh) == kept
+    used = Counter(number for number, _ in double.requests)
+    assert sum(sorted(used.values())[-kept:]) == 50
 
 
 async def test_a_connection_that_the_service_closes_in_order_costs_nothing(double: Double) -> None:
