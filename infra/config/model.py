@@ -349,6 +349,16 @@ class Commands(Model):
     flags_disable: Command = ("flags", "disable")
 
 
+class Traces(Model):
+    """Tempo's query API, where the smoke checks look for their traces (VM-7)."""
+
+    query_url: Url
+    """Above `/api/traces/<id>`."""
+    username: Identifier | None = None
+    """With one the token is a password (Basic), without it is a bearer's."""
+    token: SecretReference
+
+
 class Stack(Model):
     """One environment."""
 
@@ -368,6 +378,7 @@ class Stack(Model):
     standby_variables: StandbyVariables = StandbyVariables()
     switches: Switches
     metrics: Metrics = Metrics()
+    traces: Traces | None = None
     rollout: Rollout = Rollout()
     commands: Commands = Commands()
 

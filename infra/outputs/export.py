@@ -31,6 +31,7 @@ def settings(stack: Stack, trust: Sequence[str]) -> dict[str, Any]:
         metrics=stack.metrics,
         rollout=stack.rollout,
         commands=stack.commands,
+        traces=stack.traces,
     ).model_dump(mode="json", exclude_none=True)
 
 

@@ -9,7 +9,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.config.model import Acme, Commands, Dns, Login, Metrics, Registry, Rollout, Supabase, Switches
+from infra.config.model import (
+    Acme,
+    Commands,
+    Dns,
+    Login,
+    Metrics,
+    Registry,
+    Rollout,
+    Supabase,
+    Switches,
+    Traces,
+)
 from infra.config.types import Ipv4, Ipv4Network
 from infra.record import RecordConfig
 from infra.secretstore import SecretConfig
@@ -69,6 +80,7 @@ class Settings(_Model):
     metrics: Metrics = Metrics()
     rollout: Rollout = Rollout()
     commands: Commands = Commands()
+    traces: Traces | None = None
 
 
 class StackOutputs(_Model):

@@ -214,6 +214,13 @@ _VENDOR_ISSUED = (
         consumers=(COLLECTOR,),
     ),
     Secret(
+        "traces-query-token",
+        "token that may read traces, with which the smoke checks look for theirs",
+        generators.alphanumeric(48),
+        issuer="the traces backend",
+        consumers=(CONTROLLER,),
+    ),
+    Secret(
         "registry-password",
         "password or token of the image registry, may push",
         generators.alphanumeric(40),

@@ -339,7 +339,7 @@ class Smoke:
         """A request's trace arrives at the backend under the service's name."""
         sink = open_sink(self.target, lambda: web(self.names, self.target.trust))
         if sink is None:
-            raise NotCheckedError("no trace backend to ask (settings.trace_query)")
+            raise NotCheckedError("no trace backend to ask: name one as icupa:traces of the stack file")
         trace_id = secrets.token_hex(16)
         parent = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
         want_status(self.program.get("/api/whoami", headers=parent), 200)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import local
-from infra.config.model import Rfc2136Dns
+from infra.config.model import Rfc2136Dns, Traces
 from infra.outputs.model import HostOutput, StackOutputs
 from infra.paths import REPOSITORY
 from infra.record import RecordError, State, open_record
@@ -45,7 +45,7 @@ class Target:
     secrets: SecretStore
     user: BrowserUser | None
     trace_container: str | None
-    trace_query: str | None
+    trace_query: Traces | None
     maintenance: bool = False
     """Whether the record says that users get the maintenance answer."""
 
@@ -90,7 +90,7 @@ def find_target(outputs: StackOutputs, stack: str, region: str | None = None) ->
         secrets=secrets,
         user=BrowserUser(login.ALICE.email, f"login-password-{login.ALICE.name}") if is_local else None,
         trace_container=local.TRACES.container if is_local else None,
-        trace_query=None,
+        trace_query=settings.traces,
         maintenance=state.maintenance.enabled,
     )
 

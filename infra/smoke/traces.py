@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
@@ -10,11 +11,15 @@ from typing import Any, Protocol
 
 import httpx
 
+from infra.config.model import Traces
+from infra.secrets import references
 from infra.smoke.target import Target
 from infra.world.traces import sink_file
 
 _POLL = 0.5
 _TIMEOUT = 30.0
+_BASE64_DIGITS = 24
+"""Of a trace id; in hexadecimal it has 32."""
 
 
 class TraceSink(Protocol):
@@ -34,11 +39,17 @@ def spans_services(batches: list[dict[str, Any]], trace_id: str) -> set[str]:
     found = set()
     for batch in batches:
         spans = [span for scope in batch.get("scopeSpans", []) for span in scope.get("spans", [])]
-        if any(str(span.get("traceId", "")).lower() == trace_id for span in spans):
+        if any(_trace_id(span) == trace_id for span in spans):
             for attribute in batch.get("resource", {}).get("attributes", []):
                 if attribute.get("key") == "service.name":
                     found.add(str(attribute["value"].get("stringValue", "")))
     return found
+
+
+def _trace_id(span: dict[str, Any]) -> str:
+    """Lower-case hexadecimal digits, as OTLP/JSON has them; Tempo writes base64, as other protobuf JSON."""
+    text = str(span.get("traceId", ""))
+    return base64.b64decode(text).hex() if len(text) == _BASE64_DIGITS else text.lower()
 
 
 class ContainerSink:
@@ -64,17 +75,24 @@ class ContainerSink:
 
 
 class TempoSink:
-    """Tempo's query API, `GET <url>/api/traces/<id>`."""
+    """Tempo's query API, `GET <query_url>/api/traces/<id>`; `token` is the value of the one that is named."""
 
-    def __init__(self, url: str, client: httpx.Client) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, query: Traces, token: str, client: httpx.Client) -> None:
+        self._url = query.query_url
         self._client = client
+        if query.username is None:
+            client.headers["Authorization"] = f"Bearer {token}"
+        else:
+            client.auth = httpx.BasicAuth(query.username, token)
 
     def services(self, trace_id: str) -> set[str]:
         """See `TraceSink.services`."""
-        response = self._client.get(
-            f"{self._url}/api/traces/{trace_id}", headers={"Accept": "application/json"}
-        )
+        try:
+            response = self._client.get(
+                f"{self._url}/api/traces/{trace_id}", headers={"Accept": "application/json"}
+            )
+        except httpx.HTTPError as error:
+            raise TraceSinkError(f"{self._url}: {error}") from error
         if response.status_code == httpx.codes.NOT_FOUND:
             return set()
         if response.is_error:
@@ -89,7 +107,8 @@ def open_sink(target: Target, client: Callable[[], httpx.Client]) -> TraceSink |
     if target.trace_container:
         return ContainerSink(target.trace_container)
     if target.trace_query:
-        return TempoSink(target.trace_query, client())
+        token = target.secrets.get(references.parse(target.trace_query.token))
+        return TempoSink(target.trace_query, token, client())
     return None
 
 

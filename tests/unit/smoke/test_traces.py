@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,19 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.smoke.traces import ContainerSink, TempoSink, TraceSinkError, await_trace, spans_services
+from infra.config.model import Traces
+from infra.smoke.traces import (
+    ContainerSink,
+    TempoSink,
+    TraceSinkError,
+    await_trace,
+    open_sink,
+    spans_services,
+)
+from tests.unit.smoke.test_checks import target
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+QUERY = Traces(query_url="https://tempo.example.com/tempo", token="${secret:traces-query-token}")
 
 
 def batch(service: str, trace_id: str = TRACE) -> dict[str, Any]:
@@ -52,19 +63,44 @@ def test_a_container_that_is_gone_is_an_error(tmp_path: Path, monkeypatch: pytes
         ContainerSink("sink").services(TRACE)
 
 
-def test_asks_tempo() -> None:
+@pytest.mark.parametrize(
+    ("username", "credentials"),
+    [(None, "Bearer value-of-traces-query-token"), ("42", "Basic NDI6dmFsdWUtb2YtdHJhY2VzLXF1ZXJ5LXRva2Vu")],
+)
+def test_asks_tempo_with_the_token_that_the_stack_names(username: str | None, credentials: str) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        assert request.url.path == f"/api/traces/{TRACE}"
-        return httpx.Response(200, json={"batches": [batch("agents")]})
+        assert request.url == f"https://tempo.example.com/tempo/api/traces/{TRACE}"
+        assert request.headers["Authorization"] == credentials
+        base64_id = base64.b64encode(bytes.fromhex(TRACE)).decode()
+        return httpx.Response(200, json={"batches": [batch("agents"), batch("proxy", base64_id)]})
 
+    query = QUERY.model_copy(update={"username": username})
     with httpx.Client(transport=httpx.MockTransport(answer)) as client:
-        assert TempoSink("https://tempo.example.com/", client).services(TRACE) == {"agents"}
+        sink = open_sink(target(trace_container=None, trace_query=query), lambda: client)
+        assert sink is not None
+        assert sink.services(TRACE) == {"agents", "proxy"}
+
+
+def test_no_backend_is_asked_where_none_is_named() -> None:
+    assert open_sink(target(trace_container=None, trace_query=None), httpx.Client) is None
+
+
+def test_a_backend_that_is_away_is_an_error_without_the_token() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with (
+        httpx.Client(transport=httpx.MockTransport(refuse)) as client,
+        pytest.raises(TraceSinkError, match=r"tempo\.example\.com/tempo: refused") as caught,
+    ):
+        TempoSink(QUERY, "canary", client).services(TRACE)
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("status", "found"), [(404, set()), (500, None)])
 def test_tempo_without_the_trace_or_out_of_order(status: int, found: set[str] | None) -> None:
     with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(status))) as client:
-        sink = TempoSink("https://tempo.example.com", client)
+        sink = TempoSink(QUERY, "token", client)
         if found is None:
             with pytest.raises(TraceSinkError, match="500"):
                 sink.services(TRACE)
