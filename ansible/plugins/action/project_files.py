@@ -84,6 +84,7 @@ class ActionModule(ActionBase):
                 "registry_login": {"type": "list", "elements": "dict", "no_log": False},
                 "validators": {"type": "list", "elements": "dict", "default": []},
                 "docker_config": {"type": "path"},
+                "fence": {"type": "int", "default": 0},
             },
             required_one_of=[["project", "files", "registry_login"]],
             mutually_exclusive=[["project", "files", "registry_login"]],
@@ -120,6 +121,7 @@ class ActionModule(ActionBase):
                 "payload": payload(files),
                 "validators": arguments["validators"],
                 "docker_config": arguments["docker_config"],
+                "fence": arguments["fence"],
             },
             task_vars=variables,
         )

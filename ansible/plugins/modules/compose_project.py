@@ -8,9 +8,11 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.fence import FencedError, fenced
 
 DOCUMENTATION = """
 module: compose_project
@@ -32,9 +34,15 @@ options:
   state:
     description:
       - V(started) makes the wanted services run and leaves idle ones alone.
-      - V(retired) stops idle ones gracefully.
-    choices: [started, retired]
+      - V(steady) changes nothing; it waits until services have been healthy for O(seconds) without a restart.
+      - V(retired) stops idle ones gracefully and removes their containers. One that was never ready served
+        nobody and is not waited for.
+    choices: [started, steady, retired]
     type: str
+  seconds: {description: How long services must have been healthy., type: float}
+  fence:
+    description: Token of the operation, which must not be lower than one that this host has seen; 0 is none.
+    type: int
   images: {description: Images to pull where missing., type: list, elements: str}
   docker_config: {description: Directory with the registry login., type: path}
   timeout: {description: Seconds until everything must be healthy., type: int}
@@ -56,9 +64,15 @@ reasons: {description: Why the project had to be converged., type: list, returne
 """
 
 LABEL = "dev.icupa.configuration"
-POLL = 0.5
+POLL = 0.25
 LOG_LINES = 15
 PULL_TIMEOUT = 1800
+GIVE_UP_RESTARTS = 3
+"""Restarts while it is waited for a service after which it is not waited any longer."""
+SHORT_STOP = 2
+"""Seconds that a container gets to stop which never was ready."""
+STOP_TIMEOUT = 300
+RUNNING = ("running", "restarting", "paused")
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,9 @@ class Container:
     status: str
     health: str
     exit_code: int
+    restarts: int = 0
+    healthy_since: float | None = None
+    """Time of the first of its last checks that all went well, as far as the engine remembers."""
 
 
 class ConvergeError(Exception):
@@ -117,9 +134,21 @@ class Docker:
                     status=state["Status"],
                     health=(state.get("Health") or {}).get("Status", ""),
                     exit_code=state["ExitCode"],
+                    restarts=item.get("RestartCount", 0),
+                    healthy_since=healthy_since((state.get("Health") or {}).get("Log") or []),
                 )
             )
         return found
+
+
+def healthy_since(checks: list[dict[str, Any]]) -> float | None:
+    """When the last checks, oldest first, began to go well; None where the last one did not."""
+    since = None
+    for check in reversed(checks):
+        if check["ExitCode"] != 0:
+            break
+        since = datetime.fromisoformat(check["Start"]).timestamp()
+    return since
 
 
 def unfit(
@@ -180,9 +209,22 @@ def pull(docker: Docker, images: list[str]) -> list[str]:
     return pulled
 
 
-def systemctl(*arguments: str) -> None:
-    """Run systemctl; ConvergeError with the unit's last messages."""
-    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+def systemctl(*arguments: str, timeout: float | None = None) -> None:
+    """Run systemctl; ConvergeError with the unit's last messages, or after `timeout` seconds.
+
+    What the unit was doing is then ended too: a reload that hangs would keep all later ones waiting.
+    """
+    try:
+        done = subprocess.run(
+            ["systemctl", *arguments], capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        subprocess.run(
+            ["systemctl", "kill", "--kill-whom=control", "--signal=KILL", arguments[-1]],
+            capture_output=True,
+            check=False,
+        )
+        raise ConvergeError(f"systemctl {' '.join(arguments)} did not end within {timeout:.0f} s") from None
     if done.returncode != 0:
         journal = subprocess.run(
             [
@@ -219,6 +261,7 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     parameters = module.params
     services, idle, unit = parameters["services"], parameters["idle"], parameters["unit"]
     containers = docker.containers(parameters["project"])
+    restarts = {container.id: container.restarts for container in containers}
     properties = unit_properties(unit)
     wrong = {**unfit(services, idle, containers, ready=False), **unit_problems(unit, properties)}
     result: dict[str, Any] = {
@@ -231,7 +274,10 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     if wrong:
         result["pulled"] = pull(docker, parameters["images"])
         try:
-            converge(unit, properties)
+            # Only looked at: a run of Compose makes what the files say then, so a late one does no harm.
+            with fenced(parameters["fence"]):
+                pass
+            converge(unit, properties, parameters["timeout"])
         except ConvergeError as error:
             containers = docker.containers(parameters["project"])
             remaining = unfit(services, idle, containers, ready=True)
@@ -241,6 +287,10 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
         remaining = unfit(services, idle, containers, ready=True)
         if not remaining:
             return result
+        for container in containers:
+            if container.restarts - restarts.get(container.id, 0) >= GIVE_UP_RESTARTS:
+                remaining[container.service] = f"ends again and again (exit code {container.exit_code})"
+                raise ConvergeError(report(docker, remaining, containers))
         if time.monotonic() > deadline:
             raise ConvergeError(
                 f"not healthy after {parameters['timeout']} s:\n{report(docker, remaining, containers)}"
@@ -248,28 +298,82 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
         time.sleep(POLL)
 
 
-def converge(unit: str, properties: dict[str, str]) -> None:
+def converge(unit: str, properties: dict[str, str], timeout: float) -> None:
     """Have the unit bring the project up."""
     if properties.get("NeedDaemonReload") == "yes" or not properties.get("FragmentPath"):
         systemctl("daemon-reload")
     if properties.get("UnitFileState") != "enabled":
         systemctl("enable", unit)
-    systemctl("reload" if properties.get("ActiveState") == "active" else "start", unit)
+    systemctl("reload" if properties.get("ActiveState") == "active" else "start", unit, timeout=timeout)
+
+
+def restless(names: list[str], containers: list[Container], seconds: float) -> dict[str, str]:
+    """Service to why it is not steady yet; ConvergeError for one that will not be."""
+    waiting: dict[str, str] = {}
+    found = {container.service: container for container in containers}
+    for name in names:
+        container = found.get(name)
+        if container is None:
+            raise ConvergeError(f"{name} has no container")
+        if container.restarts or container.status != "running":
+            raise ConvergeError(
+                f"{name} did not stay up: {container.status}, {container.restarts} restarts,"
+                f" exit code {container.exit_code}"
+            )
+        if container.health == "unhealthy":
+            raise ConvergeError(f"{name} became unhealthy")
+        steady = 0.0 if container.healthy_since is None else time.time() - container.healthy_since
+        if container.health != "healthy" or steady < seconds:
+            waiting[name] = f"is {container.health} for {steady:.1f} s"
+    return waiting
+
+
+def watch(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
+    """State `steady`."""
+    parameters = module.params
+    if module.check_mode:
+        return {"changed": False, "skipped": True}
+    names, deadline = sorted(parameters["services"]), time.monotonic() + parameters["timeout"]
+    while True:
+        containers = docker.containers(parameters["project"])
+        try:
+            waiting = restless(names, containers, parameters["seconds"])
+        except ConvergeError as error:
+            wrong = dict.fromkeys(names, "logged last:")
+            raise ConvergeError(f"{error}\n{report(docker, wrong, containers)}") from None
+        if not waiting:
+            return {"changed": False}
+        if time.monotonic() > deadline:
+            listed = "; ".join(f"{name} {what}" for name, what in waiting.items())
+            raise ConvergeError(f"not steady after {parameters['timeout']} s: {listed}")
+        time.sleep(POLL)
 
 
 def retire(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
-    """State `retired`: each idle service gets its own stop grace period."""
+    """State `retired`: each idle service gets its own time to stop, one that never was ready hardly any."""
     parameters = module.params
-    running = [
+    idle = [
         container
         for container in docker.containers(parameters["project"])
-        if container.service in parameters["idle"] and container.status in ("running", "restarting", "paused")
+        if container.service in parameters["idle"]
     ]
-    if running and not module.check_mode:
-        docker.run("stop", *(container.id for container in running))
+    running = [container for container in idle if container.status in RUNNING]
+    if idle and not module.check_mode:
+        with fenced(parameters["fence"]):
+            pass
+        never_ready = [container.id for container in running if container.health == "starting"]
+        others = [container.id for container in running if container.health != "starting"]
+        if never_ready:
+            docker.run("stop", "--time", str(SHORT_STOP), *never_ready, timeout=STOP_TIMEOUT)
+        if others:
+            docker.run("stop", *others, timeout=STOP_TIMEOUT)
+        docker.run("rm", "--volumes", *(container.id for container in idle))
     return {
-        "changed": bool(running),
-        "reasons": [f"{container.service} served no more and was stopped" for container in running],
+        "changed": bool(idle),
+        "reasons": [
+            f"{container.service} must not run, {'stopped and ' if container in running else ''}removed"
+            for container in idle
+        ],
     }
 
 
@@ -281,16 +385,18 @@ def main() -> None:
             "unit": {"type": "str"},
             "services": {"type": "dict"},
             "idle": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["started", "retired"], "default": "started"},
+            "state": {"type": "str", "choices": ["started", "steady", "retired"], "default": "started"},
+            "seconds": {"type": "float", "default": 4.0},
+            "fence": {"type": "int", "default": 0},
             "images": {"type": "list", "elements": "str", "default": []},
             "docker_config": {"type": "path"},
             "timeout": {"type": "int", "default": 180},
         },
-        required_if=[("state", "started", ("unit", "services"))],
+        required_if=[("state", "started", ("unit", "services")), ("state", "steady", ("services",))],
         supports_check_mode=True,
     )
     docker = Docker(module.params["docker_config"])
-    act = start if module.params["state"] == "started" else retire
+    act = {"started": start, "steady": watch, "retired": retire}[module.params["state"]]
     try:
         module.exit_json(**act(module, docker))
     except FileNotFoundError as error:
@@ -298,7 +404,7 @@ def main() -> None:
             missing = f"{error.filename} is not installed yet"
             module.exit_json(changed=module.params["state"] == "started", reasons=[missing])
         module.fail_json(msg=f"{error.filename} is not installed")
-    except (ConvergeError, subprocess.TimeoutExpired) as error:
+    except (ConvergeError, FencedError, subprocess.TimeoutExpired) as error:
         module.fail_json(msg=str(error))
 
 

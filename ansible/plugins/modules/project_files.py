@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.fence import FencedError, fenced
 
 DOCUMENTATION = """
 module: project_files
@@ -53,6 +54,9 @@ options:
   docker_config:
     description: Directory with the registry login, for images that validators need.
     type: path
+  fence:
+    description: Token of the operation, which must not be lower than one that this host has seen; 0 is none.
+    type: int
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -384,7 +388,7 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
         return result
 
     tree.staging.mkdir(mode=0o700, exist_ok=True)
-    with (root / STAGING / "lock").open("w") as lock:
+    with fenced(parameters["fence"]), (root / STAGING / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if due:
             run_validators(tree, files, contents, due=due, docker_config=parameters["docker_config"])
@@ -416,6 +420,7 @@ def main() -> None:
             "payload": {"type": "str", "required": True, "no_log": True},
             "validators": entries,
             "docker_config": {"type": "path"},
+            "fence": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -423,7 +428,7 @@ def main() -> None:
     os.umask(0o022)
     try:
         module.exit_json(**apply(module))
-    except (FilesError, OSError, subprocess.TimeoutExpired) as error:
+    except (FilesError, FencedError, OSError, subprocess.TimeoutExpired) as error:
         module.fail_json(msg=str(error))
 
 

@@ -27,6 +27,9 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKh6bLx6 root@machine"
 def load_plugin(kind: str, name: str) -> ModuleType:
     """Load `ansible/plugins/<kind>/<name>.py`, whose directory has the name of Ansible's own package."""
     key = f"icupa_{kind}_{name}"
+    if kind == "modules":
+        shared = load_plugin("module_utils", "fence")
+        sys.modules["ansible.module_utils.fence"] = shared
     if key not in sys.modules:
         spec = importlib.util.spec_from_file_location(key, PLUGINS / kind / f"{name}.py")
         assert spec is not None
@@ -41,7 +44,8 @@ def load_plugin(kind: str, name: str) -> ModuleType:
 def runtime() -> HostRuntime:
     images = {"blue": f"{IMAGE}@{DIGEST}", "green": f"{IMAGE}@{OTHER_DIGEST}"}
     switches = load_file("local").switches.as_environment()
-    return HostRuntime.parse({"active_slot": "blue", "running": ["blue"], "images": images, "switches": switches})
+    blue = {"active_slot": "blue", "running": ["blue"]}
+    return HostRuntime.parse({**blue, "images": images, "switches": switches})
 
 
 @pytest.fixture

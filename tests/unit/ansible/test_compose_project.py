@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,15 @@ RUNNING = (inspected("web", "w1", "running"), inspected("migrate", "m1", "exited
 
 
 @pytest.fixture
+def fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """File of the highest token seen."""
+    file = tmp_path / "fence"
+    fenced = load_plugin("module_utils", "fence").fenced
+    monkeypatch.setattr(module, "fenced", lambda token: fenced(token, str(file), 0.3))
+    return file
+
+
+@pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -150,6 +161,7 @@ def call(*, check: bool = False, **changes: Any) -> Call:
         "images": ["registry/web@sha256:1"],
         "docker_config": None,
         "timeout": 1,
+        "fence": 0,
         **changes,
     }
     return Call(parameters, check)
@@ -217,10 +229,116 @@ def test_retires_the_idle_slot_only(world: World) -> None:
     world.containers(*RUNNING, inspected("green", "g1", "running"))
     result = module.retire(call(), module.Docker(None))
     assert result["changed"]
-    assert world.asked() == ["docker stop green"]
+    assert world.asked() == ["docker stop green", "docker rm --volumes green"]
+
+
+def test_one_that_was_never_ready_is_not_waited_for(world: World) -> None:
+    world.containers(*RUNNING, inspected("green", "g1", "running", "starting"))
+    module.retire(call(), module.Docker(None))
+    assert world.asked() == ["docker stop --time 2 green", "docker rm --volumes green"]
+
+
+def test_what_ended_by_itself_is_removed(world: World) -> None:
+    world.containers(*RUNNING, inspected("green", "g1", "exited"))
+    assert module.retire(call(), module.Docker(None))["changed"]
+    assert world.asked() == ["docker rm --volumes green"]
 
 
 def test_retires_nothing_twice(world: World) -> None:
-    world.containers(*RUNNING, inspected("green", "g1", "exited"))
+    world.containers(*RUNNING)
     assert not module.retire(call(), module.Docker(None))["changed"]
     assert world.asked() == []
+
+
+def test_a_dry_run_retires_nothing(world: World) -> None:
+    world.containers(*RUNNING, inspected("green", "g1", "running"))
+    assert module.retire(call(check=True), module.Docker(None))["changed"]
+    assert world.asked() == []
+
+
+def test_an_operation_that_came_too_late_changes_nothing(world: World, fence: Path) -> None:
+    fence.write_text("8\n")
+    world.containers(*RUNNING, inspected("green", "g1", "running"))
+    with pytest.raises(module.FencedError, match="token 8 has changed this host; this one has 7"):
+        module.retire(call(fence=7), module.Docker(None))
+    world.containers()
+    with pytest.raises(module.FencedError, match="this one has 7"):
+        module.start(call(fence=7, images=[]), module.Docker(None))
+    assert world.asked() == []
+
+
+def test_a_service_that_ends_again_and_again_is_not_waited_for(world: World) -> None:
+    restarting = inspected("web", "w1", "restarting", "starting") | {"RestartCount": 4}
+    world.containers(inspected("web", "w1", "running", "starting") | {"RestartCount": 1}, RUNNING[1])
+    asked = iter([[restarting, RUNNING[1]]] * 100)
+
+    class Restarting(module.Docker):  # type: ignore[misc, name-defined]
+        def containers(self, project: str) -> list[Any]:
+            found: list[Any] = super().containers(project)
+            world.containers(*next(asked))
+            return found
+
+    with pytest.raises(module.ConvergeError, match="web ends again and again"):
+        module.start(call(timeout=60), Restarting(None))
+
+
+def test_a_reload_that_hangs_is_ended(world: World) -> None:
+    systemctl = world.directory / "bin" / "systemctl"
+    systemctl.write_text(systemctl.read_text().replace("start|reload)", "start|reload) sleep 60;;\nnever)"))
+    with pytest.raises(module.ConvergeError, match="did not end within 1 s"):
+        module.start(call(images=[]), module.Docker(None))
+    assert world.asked() == ["systemctl kill --kill-whom=control --signal=KILL agents-service.service"]
+
+
+def checked(*exit_codes: int) -> list[dict[str, Any]]:
+    """Health checks, a second apart, the last one just now."""
+    began = time.time() - len(exit_codes) + 1
+    return [
+        {"Start": datetime.fromtimestamp(began + n, UTC).isoformat(), "ExitCode": code}
+        for n, code in enumerate(exit_codes)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "seconds"), [((), None), ((0, 1), None), ((1, 0, 0), 1), ((0, 0, 0, 0), 3)]
+)
+def test_healthy_since_the_last_bad_check(exit_codes: tuple[int, ...], seconds: int | None) -> None:
+    since = module.healthy_since(checked(*exit_codes))
+    assert (since is None) == (seconds is None)
+    if seconds is not None:
+        assert time.time() - since == pytest.approx(seconds, abs=0.5)
+
+
+def test_times_of_the_engine_are_understood() -> None:
+    check = {"Start": "2026-01-02T03:04:05.123456789Z", "ExitCode": 0}
+    assert module.healthy_since([check]) == datetime(2026, 1, 2, 3, 4, 5, 123456, UTC).timestamp()
+
+
+def test_steady_is_healthy_long_enough() -> None:
+    now = time.time()
+    steady = container("web", "w1", healthy_since=now - 5)
+    fresh = container("web", "w1", healthy_since=now - 1)
+    assert module.restless(["web"], [steady], 4) == {}
+    assert list(module.restless(["web"], [fresh], 4)) == ["web"]
+    assert list(module.restless(["web"], [container("web", "w1", health="starting")], 4)) == ["web"]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([], "has no container"),
+        ([container("web", "w1", restarts=1)], "did not stay up"),
+        ([container("web", "w1", "exited")], "did not stay up"),
+        ([container("web", "w1", health="unhealthy")], "became unhealthy"),
+    ],
+)
+def test_what_will_not_be_steady_is_not_waited_for(found: list[Any], said: str) -> None:
+    with pytest.raises(module.ConvergeError, match=said):
+        module.restless(["web"], found, 4)
+
+
+def test_watching_says_what_a_crashing_service_logged(world: World) -> None:
+    world.containers(inspected("web", "w1", "running") | {"RestartCount": 1})
+    only = {"web": SERVICES["web"]}
+    with pytest.raises(module.ConvergeError, match=r"(?s)did not stay up.*a line of its log"):
+        module.watch(call(services=only, seconds=4), module.Docker(None))

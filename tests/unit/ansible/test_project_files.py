@@ -7,13 +7,14 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.ansible.conftest import load_plugin
+from tests.unit.ansible.conftest import PLUGINS, load_plugin
 
 module = load_plugin("modules", "project_files")
 ME = (os.getuid(), os.getgid())
@@ -55,6 +56,7 @@ class Host:
             "payload": json.dumps(payload),
             "validators": self.validators,
             "docker_config": None,
+            "fence": 0,
         }
         return dict(module.apply(Call(parameters, check)))
 
@@ -252,6 +254,14 @@ def test_says_what_compose_refuses(host: Host, tmp_path: Path, monkeypatch: pyte
     assert not (host.root / "a").exists()
 
 
+_AS_MODULE = """
+import runpy, sys
+import ansible.module_utils
+ansible.module_utils.__path__.append(sys.argv.pop())
+runpy.run_path(sys.argv.pop(), run_name="__main__")
+"""
+
+
 def test_the_payload_is_no_log_and_shown_nowhere(tmp_path: Path) -> None:
     """The whole module, as Ansible runs it."""
     secret = "a-value-that-nobody-may-see"
@@ -270,7 +280,7 @@ def test_the_payload_is_no_log_and_shown_nowhere(tmp_path: Path) -> None:
         }
     }
     done = subprocess.run(
-        [os.sys.executable, str(module.__file__)],  # type: ignore[attr-defined]
+        [sys.executable, "-c", _AS_MODULE, str(module.__file__), str(PLUGINS / "module_utils")],
         input=json.dumps(arguments),
         capture_output=True,
         text=True,
