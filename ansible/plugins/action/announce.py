@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ansible.utils.display import Display
 
+from ansible.plugins.action import ActionBase
 from infra.notify.announce import announce
 from infra.notify.message import Message, message_id, texts
 from infra.procedures.action import Call, ProcedureAction
@@ -14,7 +15,7 @@ from infra.record.model import now
 from infra.secrets.catalogue import Channel
 
 
-class ActionModule(ProcedureAction):
+class ActionModule(ProcedureAction, ActionBase):
     """`channel` with or without `#`, `title`, `facts` and `links` (mappings), `text`.
 
     A step that runs again within its operation's run queues its message once. In check mode nothing is sent:
