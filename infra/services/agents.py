@@ -31,6 +31,10 @@ DRAIN_SECONDS = 30
 SWITCHES_DIRECTORY = "switches"
 """Directory with the file of switches that wins over the environment; runtime state, may be empty."""
 SWITCHES_FILE = f"{SWITCHES_DIRECTORY}/switches.env"
+METRICS_PATH = "/metrics"
+METRICS_TOKEN = "metrics-token"  # noqa: S105 - a secret's name
+SWITCH_METRIC = "agents_switch_enabled"
+"""Metric, by label `switch`, with which the service shows what is in effect."""
 _SWITCHES_PATH = "/run/switches"
 _OWNER_PASSWORD = "postgres-owner-password"  # noqa: S105 - a secret's name
 _APP_PASSWORD = "postgres-app-password"  # noqa: S105 - a secret's name
@@ -70,7 +74,7 @@ def environment(context: Context) -> EnvironmentFile:
         "DATABASE_USER": names.DATABASE_APP,
         "DATABASE_PASSWORD": reference(_APP_PASSWORD),
         "REDIS_URL": f"redis://:{reference('redis-password')}@{names.REDIS}:{names.REDIS_PORT}/0",
-        "METRICS_TOKEN": reference("metrics-token"),
+        "METRICS_TOKEN": reference(METRICS_TOKEN),
         "SWITCHES_FILE": f"{_SWITCHES_PATH}/switches.env",
         "DRAIN_GRACE_SECONDS": str(DRAIN_GRACE_SECONDS),
         "DRAIN_SECONDS": str(DRAIN_SECONDS),

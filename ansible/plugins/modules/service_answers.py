@@ -30,6 +30,7 @@ options:
       path: {description: Path and query., type: str}
       contains: {description: Text of the answer., type: str}
       status: {description: Status of the answer., type: int}
+      bearer: {description: Token to ask with; never shown., type: str}
   timeout: {description: Seconds until all must answer., type: int}
 attributes:
   check_mode: {support: full}
@@ -79,7 +80,8 @@ def ask(address: str, check: dict[str, Any]) -> str:
     port, contains = check["port"], check["contains"]
     connection = http.client.HTTPConnection(address, port, timeout=REQUEST_TIMEOUT)
     try:
-        connection.request("GET", check["path"])
+        headers = {"Authorization": f"Bearer {check['bearer']}"} if check["bearer"] else {}
+        connection.request("GET", check["path"], headers=headers)
         answer = connection.getresponse()
         body = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
@@ -115,6 +117,7 @@ def main() -> None:
                     "path": {"type": "str", "default": "/"},
                     "contains": {"type": "str", "default": ""},
                     "status": {"type": "int", "default": 200},
+                    "bearer": {"type": "str", "no_log": True},
                 },
             },
             "timeout": {"type": "int", "default": 60},

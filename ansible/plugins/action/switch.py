@@ -1,0 +1,173 @@
+"""Controller side only: which switches a command means, record and functions' secrets, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ansible.plugins.action import ActionBase
+from infra.procedures import lease, switch
+from infra.procedures.action import Call, ProcedureAction
+from infra.procedures.switch import Place, Wanted
+from infra.record import State, Switch
+from infra.site.runtime import RuntimeStateError, read_runtimes
+from infra.site.secrets import SecretsError, open_resolver
+from infra.smoke.client import Names, web
+from infra.supabase import Management, SupabaseError
+
+FUNCTIONS = "icupa_switch_functions"
+"""Fact on the controller: what is wrong with the functions' secrets, by project."""
+
+SERVED = "icupa_switch_served"
+"""Variable of a host: what is wrong with the switches there; set by its tasks, absent where it was lost."""
+
+_LOST = "unreachable"
+
+
+class ActionModule(ProcedureAction, ActionBase):
+    """`state` plan, record, functions or outcome; all but plan take the plan's `switches`.
+
+    plan: from `switch` and `to`, or `set`, or `preset`; refuses before anything is touched. record: under the
+    lease; returns `runtimes`, what every host must run from now on. functions: Supabase's secrets, verified
+    by their digests. outcome: `result` and `message` from what the hosts and the functions say.
+    """
+
+    arguments: ClassVar[dict[str, Any]] = {
+        "state": {
+            "type": "str",
+            "required": True,
+            "choices": ["plan", "record", "functions", "outcome"],
+        },
+        "switch": {"type": "str"},
+        "to": {"type": "raw"},
+        "set": {"type": "raw"},
+        "preset": {"type": "str"},
+        "switches": {"type": "dict"},
+    }
+    constraints: ClassVar[dict[str, Any]] = {
+        "required_if": [
+            ["state", "record", ["switches"]],
+            ["state", "functions", ["switches"]],
+            ["state", "outcome", ["switches"]],
+        ]
+    }
+    refusals = (SecretsError, RuntimeStateError)
+
+    def work(self, call: Call) -> dict[str, Any]:
+        """Do what `state` says."""
+        if call.arguments["state"] == "plan":
+            return self._plan(call)
+        wanted = {Switch(name): bool(on) for name, on in call.arguments["switches"].items()}
+        match call.arguments["state"]:
+            case "record":
+                return self._record(call, wanted)
+            case "functions":
+                return self._functions(call, wanted)
+            case _:
+                return self._outcome(call, wanted)
+
+    @staticmethod
+    def _plan(call: Call) -> dict[str, Any]:
+        given = call.arguments
+        wanted = switch.requested(
+            switch=given["switch"],
+            to=given["to"],
+            given=given["set"],
+            preset=given["preset"],
+            rest=str(call.variables.get("_raw_params", "")),
+        )
+        before = call.record.state().switches
+        return {
+            "switches": {each.value: on for each, on in wanted.items()},
+            "said": switch.said(wanted),
+            "changing": [each.value for each in switch.changing(before, wanted)],
+        }
+
+    @staticmethod
+    def _record(call: Call, wanted: Wanted) -> dict[str, Any]:
+        before = call.record.state()
+        changing = switch.changing(before.switches, wanted)
+        kept = {each: on for each, on in wanted.items() if each not in changing}
+        if call.check:
+            state = before.with_switches(wanted)
+        else:
+            event = call.lease.update(
+                "switch.set",
+                lambda found: found.with_switches(wanted),
+                why=call.operation.why,
+                details={"switches": {each.value: on for each, on in wanted.items()}},
+            )
+            state = event.state or call.record.state()
+        for switches, what in ((changing, "recorded"), (kept, "recorded already")):
+            if switches:
+                call.did(f"{what}: {switch.said(switches)}" if not call.check else switch.said(switches))
+        return {"changed": bool(changing), "runtimes": _runtimes(call, state)}
+
+    def _functions(self, call: Call, wanted: Wanted) -> dict[str, Any]:
+        problems: dict[str, str] = {}
+        changed = False
+        secrets = switch.of_functions(wanted)
+        if secrets:
+            for project in call.outputs.settings.supabase.projects:
+                try:
+                    done = self._project(call, project, secrets)
+                    changed = changed or bool(done)
+                    problems[project] = ""
+                except (SupabaseError, SecretsError) as error:
+                    problems[project] = str(error).splitlines()[0]
+        return {"changed": changed, "ansible_facts": {FUNCTIONS: problems}}
+
+    @staticmethod
+    def _project(call: Call, project: str, secrets: Mapping[str, str]) -> list[str]:
+        settings = call.outputs.settings
+        token = settings.supabase.management_token
+        resolve = open_resolver(call.outputs.secretstore, call.stack, call.outputs.record, [token])
+        dns = settings.dns
+        server = (str(dns.server), dns.port) if dns.driver == "rfc2136" else None
+        names = Names(dns.zone, server, [str(each) for each in settings.resolvers])
+        with web(names, "\n".join(settings.trust)) as client:
+            api = Management(settings.supabase.management_url, resolve(token), client)
+            if call.check:
+                differing = api.differing(project, secrets)
+                if differing:
+                    call.did(f"set in the functions of {project}: {', '.join(differing)}")
+                return differing
+            # Right before the change: it raises where another operation has the lease.
+            _ = call.lease
+            done = api.ensure(project, secrets)
+            call.did(
+                f"functions of {project}: {', '.join(done)} set, read back"
+                if done
+                else f"functions of {project} had it already"
+            )
+            return done
+
+    @staticmethod
+    def _outcome(call: Call, wanted: Wanted) -> dict[str, Any]:
+        everywhere = call.variables["hostvars"]
+        places = []
+        for host in call.outputs.hosts:
+            found = everywhere[host.name].get(SERVED)
+            places.append(Place(host.name, _LOST if found is None else str(found)))
+        functions = call.variables.get("ansible_facts", {}).get(FUNCTIONS)
+        if functions is None and switch.of_functions(wanted):
+            functions = dict.fromkeys(call.outputs.settings.supabase.projects, "not tried")
+        places += [
+            Place(f"the functions of {project}", str(problem))
+            for project, problem in lease.plain(functions or {}).items()
+        ]
+        found = switch.outcome(wanted, places)
+        return {
+            "result": found.result.value,
+            "message": found.message,
+            "places": {place.name: place.problem or "in effect" for place in places},
+        }
+
+
+def _runtimes(call: Call, state: State) -> dict[str, Any]:
+    """What each host runs, with the switches of a state: in check mode the record does not have them yet."""
+    switches = {each.value: str(on).lower() for each, on in state.switches.items()}
+    return {
+        name: runtime.model_copy(update={"switches": switches}).model_dump(mode="json")
+        for name, runtime in read_runtimes(call.outputs).items()
+    }
