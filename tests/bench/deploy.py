@@ -1,8 +1,8 @@
 """Deploys under load beside plain `docker compose up -d`, in one run (issue 4, acceptance 1).
 
 Releases of different digests are deployed in turn by the command that operators use, with a constant
-open-loop load on the public name. Then the same load meets a plain recreate of the same container on the same machine,
-between the same images. No image is fetched in a window: both are on the machines before.
+open-loop load on the public name. Then the same load meets a plain recreate of the same container on the
+same machine, between the same images. No image is fetched in a window: both are on the machines before.
 """
 
 from __future__ import annotations
