@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 GIT_SHA_LABEL = "org.opencontainers.image.revision"
 """Label of an image: the commit it was built from."""
 SCHEMA_LABEL = "dev.icupa.schema.revision"
 """Label of an image: the schema revision that its code needs."""
+IMAGES_FACT = "icupa_release_images"
+"""Fact of a host: the images of the release's repository that it has."""
+MACHINES = "machines"
+"""Inventory's group of all hosts."""
 UNKNOWN = "unknown"
 """Commit of an image without the label."""
 
@@ -64,6 +69,15 @@ class Checked(BaseModel):
     local: bool
     note: str = ""
 
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what the action `release_check` returned. Raises ReleaseError."""
+        try:
+            return cls.model_validate({name: raw[name] for name in cls.model_fields if name in raw})
+        except ValidationError as error:
+            wrong = ", ".join(str(item["loc"][0]) for item in error.errors())
+            raise ReleaseError(f"release: not what release_check returns, see {wrong}") from None
+
     @property
     def reference(self) -> str:
         """`image@digest`, as engines pull it."""
@@ -84,6 +98,21 @@ class HostImage:
         """Read what the module `release_images` returns."""
         labels = {str(name): str(value) for name, value in (raw.get("labels") or {}).items()}
         return cls(str(raw["digest"]), str(raw["id"]), labels, tuple(map(str, raw.get("containers") or ())))
+
+
+def host_images(
+    variables: Mapping[str, Any], hosts: Iterable[str] | None = None
+) -> dict[str, list[HostImage]]:
+    """Images by host, all machines unless said otherwise, as `release_images` found them in this run.
+
+    `variables` are those of an Ansible task. A host that was not asked has none.
+    """
+    known = variables["hostvars"]
+    names = variables["groups"][MACHINES] if hosts is None else hosts
+    return {
+        name: [HostImage.parse(entry) for entry in json.loads(json.dumps(known[name].get(IMAGES_FACT) or []))]
+        for name in names
+    }
 
 
 def parse_request(text: str, image: str) -> Request:

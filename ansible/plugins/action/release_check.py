@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from infra.procedures.action import Call, ProcedureAction
-from infra.procedures.lease import plain
 from infra.release.environment import check_release
-from infra.release.model import HostImage, ReleaseError, short
-
-IMAGES = "icupa_release_images"
+from infra.release.model import ReleaseError, host_images, short
 
 
 class ActionModule(ProcedureAction, ActionBase):
@@ -32,7 +28,7 @@ class ActionModule(ProcedureAction, ActionBase):
 
     def work(self, call: Call) -> dict[str, Any]:
         """Ask; changes nothing."""
-        on_hosts = images_on_hosts(call.variables, call.arguments["hosts"])
+        on_hosts = host_images(call.variables, call.arguments["hosts"])
         checked = check_release(
             call.outputs,
             call.stack,
@@ -46,12 +42,3 @@ class ActionModule(ProcedureAction, ActionBase):
             call.say(checked.note)
             call.did(checked.note)
         return {"release": {**checked.model_dump(), "reference": checked.reference}}
-
-
-def images_on_hosts(variables: Mapping[str, Any], hosts: list[str] | None) -> dict[str, list[HostImage]]:
-    """What `release_images` found on each host; a host that was not asked has nothing."""
-    known = variables["hostvars"]
-    names = hosts if hosts is not None else list(variables["groups"]["machines"])
-    return {
-        name: [HostImage.parse(entry) for entry in plain(known[name].get(IMAGES) or [])] for name in names
-    }

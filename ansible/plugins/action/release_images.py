@@ -9,11 +9,8 @@ from ansible.errors import AnsibleActionFail
 
 from ansible.plugins.action import ActionBase
 from infra.procedures.action import Call, ProcedureAction
-from infra.release.model import ReleaseError, short
+from infra.release.model import IMAGES_FACT, ReleaseError, short
 from infra.release.retention import kept
-
-IMAGES = "icupa_release_images"
-_MIB = 1 << 20
 
 
 class ActionModule(ProcedureAction, ActionBase):
@@ -47,7 +44,7 @@ class ActionModule(ProcedureAction, ActionBase):
             self._tell(call, result)
         else:
             result = self._module(call, arguments, changes=False)
-        return {**result, "ansible_facts": {IMAGES: result.get("images", [])}}
+        return {**result, "ansible_facts": {IMAGES_FACT: result.get("images", [])}}
 
     def _pull(self, call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
         started = time.monotonic()
@@ -80,10 +77,9 @@ class ActionModule(ProcedureAction, ActionBase):
             call.did(f"{call.host}: left {short(digest)}, a container was made of it")
 
     def _module(self, call: Call, arguments: dict[str, Any], *, changes: bool) -> dict[str, Any]:
-        if changes and not call.check:
-            call.lease.check()
+        fence = call.lease.token if changes and not call.check else 0
         result: dict[str, Any] = self._execute_module(
-            module_name="release_images", module_args=arguments, task_vars=call.variables
+            module_name="release_images", module_args={**arguments, "fence": fence}, task_vars=call.variables
         )
         if result.get("failed"):
             raise AnsibleActionFail(str(result.get("msg", "no message")), result=result)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.fence import FencedError, fenced
 
 DOCUMENTATION = """
 module: release_images
@@ -32,6 +33,9 @@ options:
   docker_config: {description: Directory with the registry login., type: path}
   patience: {description: Seconds to wait for a pull., type: float}
   timeout: {description: Seconds after which a pull is ended., type: int}
+  fence:
+    description: Token of the operation, which must not be lower than one that this host has seen; 0 is none.
+    type: int
 attributes:
   check_mode: {support: full}
 author: ICUPA platform
@@ -175,6 +179,8 @@ def present(module: AnsibleModule) -> dict[str, Any]:
         return {"changed": True, "done": False, "images": images, "msg": f"would pull {repository}@{digest}"}
     deadline = time.monotonic() + module.params["patience"]
     if not active(unit):
+        with fenced(module.params["fence"]):
+            pass
         start(unit, log, f"{repository}@{digest}", module.params)
     while (running := active(unit)) and time.monotonic() < deadline:
         time.sleep(POLL)
@@ -189,6 +195,14 @@ def present(module: AnsibleModule) -> dict[str, Any]:
     return {"changed": True, "done": False, "images": images, "progress": progress(said)}
 
 
+def remove(names: Iterable[str]) -> None:
+    """Remove names of images, and with the last one the image."""
+    for name in dict.fromkeys(names):
+        done = run("docker", "image", "rm", name)
+        if done.returncode != 0 and "no such image" not in done.stderr.lower():
+            raise ImagesError(f"docker image rm {name}: {done.stderr.strip()}")
+
+
 def pruned(module: AnsibleModule) -> dict[str, Any]:
     """State `pruned`: an image goes with all its names in this repository, if no container needs it."""
     keep = set(module.params["keep"])
@@ -197,10 +211,8 @@ def pruned(module: AnsibleModule) -> dict[str, Any]:
     old = [image for image in images if image["id"] not in wanted]
     removed = [image for image in old if not image["containers"]]
     if not module.check_mode:
-        for name in dict.fromkeys(name for image in removed for name in image["names"]):
-            done = run("docker", "image", "rm", name)
-            if done.returncode != 0 and "no such image" not in done.stderr.lower():
-                raise ImagesError(f"docker image rm {name}: {done.stderr.strip()}")
+        with fenced(module.params["fence"]):
+            remove(name for image in removed for name in image["names"])
         images = listed(module.params["repository"]) if removed else images
     return {
         "changed": bool(removed),
@@ -221,6 +233,7 @@ def main() -> None:
             "docker_config": {"type": "path"},
             "patience": {"type": "float", "default": 4.0},
             "timeout": {"type": "int", "default": 1800},
+            "fence": {"type": "int", "default": 0},
         },
         required_if=[("state", "present", ("digest", "docker_config")), ("state", "pruned", ("keep",))],
         supports_check_mode=True,
@@ -234,7 +247,7 @@ def main() -> None:
             result = {"changed": False, "images": listed(module.params["repository"])}
     except FileNotFoundError as error:
         module.fail_json(msg=f"{error.filename} is not installed")
-    except (ImagesError, subprocess.TimeoutExpired) as error:
+    except (FencedError, ImagesError, subprocess.TimeoutExpired) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

@@ -1,0 +1,72 @@
+"""Controller side of `release_command`: which command, with which image and secrets; fails where it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+
+from ansible.plugins.action import ActionBase
+from infra.procedures.action import Call, ProcedureAction
+from infra.release.commands import Name, one_off, smoke_environment, smoke_token, summary
+from infra.release.model import Checked, ReleaseError
+from infra.services.model import Slot
+
+
+class ActionModule(ProcedureAction, ActionBase):
+    """`command` is a key of `icupa:commands`, `arguments` follow it; `release` is that of `release_check`.
+
+    `slot` is whose definition it gets, and for smoke the slot that is tested. `root` and `docker_config` are
+    those of the project on the host, `timeout` in seconds. Returns `rc`, `stdout`, `stderr`, `timed_out` and
+    `seconds`, also where it failed; `ran` is false where a dry run did not run it.
+    """
+
+    _requires_connection = True
+
+    arguments = {  # noqa: RUF012
+        "command": {"type": "str", "required": True, "choices": [name.value for name in Name]},
+        "release": {"type": "dict", "required": True},
+        "slot": {"type": "str", "required": True, "choices": [slot.value for slot in Slot]},
+        "arguments": {"type": "list", "elements": "str", "default": []},
+        "root": {"type": "path", "required": True},
+        "docker_config": {"type": "path", "required": True},
+        "timeout": {"type": "float", "default": 300.0},
+    }
+    refusals = (ReleaseError,)
+
+    def work(self, call: Call) -> dict[str, Any]:
+        """Run it on the host."""
+        name, slot = Name(call.arguments["command"]), Slot(call.arguments["slot"])
+        checked = Checked.parse(call.arguments["release"])
+        own: dict[str, dict[str, str]] = {}
+        if name is Name.SMOKE and not call.check:
+            token = smoke_token(call.outputs, call.stack)
+            own = {"environment": smoke_environment(slot, checked), "secrets": {"SMOKE_TOKEN": token}}
+        commands = call.outputs.settings.commands
+        wanted = one_off(
+            name, commands, slot, checked.reference, arguments=call.arguments["arguments"], **own
+        )
+        fence = 0 if wanted.read_only or call.check else call.lease.token
+        where = (call.arguments["root"], call.arguments["docker_config"], call.arguments["timeout"])
+        result = self._execute_module(
+            module_name="release_command", module_args=wanted.module(*where, fence), task_vars=call.variables
+        )
+        if result.get("failed"):
+            raise AnsibleActionFail(str(result.get("msg", "no message")), result=result)
+        said = " ".join(wanted.command)
+        if not result["ran"]:
+            why = "" if result.get("present") else " (its image is not on the host yet)"
+            call.did(f"{call.host}: would run `{said}` of the release{why}")
+            return dict(result)
+        shown = summary(result["stdout"], result["stderr"])
+        if result["timed_out"] or result["rc"] != 0:
+            ended = (
+                f"did not end within {call.arguments['timeout']:.0f} s"
+                if result["timed_out"]
+                else f"failed with exit status {result['rc']}"
+            )
+            message = "\n  ".join([f"`{said}` of the release {ended}:", *shown])
+            return {**result, "failed": True, "msg": message}
+        if not wanted.read_only:
+            call.did(f"{call.host}: ran `{said}` of the release in {result['seconds']:.1f} s")
+        return dict(result)
