@@ -30,7 +30,9 @@ DRAIN_SECONDS = 30
 """The most that a stop takes, grace included."""
 SWITCHES_DIRECTORY = "switches"
 """Directory with the file of switches that wins over the environment; runtime state, may be empty."""
-SWITCHES_FILE = f"{SWITCHES_DIRECTORY}/switches.env"
+_SWITCHES_NAME = "switches.env"
+SWITCHES_FILE = f"{SWITCHES_DIRECTORY}/{_SWITCHES_NAME}"
+"""Path on the host, below the project's directory."""
 METRICS_PATH = "/metrics"
 METRICS_TOKEN = "metrics-token"  # noqa: S105 - a secret's name
 SWITCH_METRIC = "agents_switch_enabled"
@@ -75,7 +77,7 @@ def environment(context: Context) -> EnvironmentFile:
         "DATABASE_PASSWORD": reference(_APP_PASSWORD),
         "REDIS_URL": f"redis://:{reference('redis-password')}@{names.REDIS}:{names.REDIS_PORT}/0",
         "METRICS_TOKEN": reference(METRICS_TOKEN),
-        "SWITCHES_FILE": f"{_SWITCHES_PATH}/switches.env",
+        "SWITCHES_FILE": f"{_SWITCHES_PATH}/{_SWITCHES_NAME}",
         "DRAIN_GRACE_SECONDS": str(DRAIN_GRACE_SECONDS),
         "DRAIN_SECONDS": str(DRAIN_SECONDS),
     }
