@@ -127,6 +127,14 @@ _WORLD = (
         for machine in local.MACHINES
     ),
     Secret(
+        "operator-ssh-key",
+        "SSH key with which the controller reaches the machines in containers as `ops`",
+        generators.ssh_key,
+        consumers=(CONTROLLER,),
+        local=True,
+        public={OPERATOR_PUBLIC_KEY: generators.ssh_public_key},
+    ),
+    Secret(
         "login-signing-key",
         "key with which the local identity provider signs tokens (RS256)",
         generators.rsa_key,
@@ -371,13 +379,6 @@ _OWN = (
         "password that protects the signing key once it is imported into cosign",
         generators.alphanumeric(40),
         consumers=(CONTROLLER,),
-    ),
-    Secret(
-        "operator-ssh-key",
-        "SSH key with which the controller reaches the hosts as `ops`",
-        generators.ssh_key,
-        consumers=(CONTROLLER,),
-        public={OPERATOR_PUBLIC_KEY: generators.ssh_public_key},
     ),
 )
 
