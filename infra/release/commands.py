@@ -59,7 +59,7 @@ class OneOff:
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def module(self, root: str, docker_config: str, timeout: float, fence: int = 0) -> dict[str, Any]:
+    def module(self, root: str, docker_config: str | None, timeout: float, fence: int = 0) -> dict[str, Any]:
         """Arguments of the module `release_command`."""
         return {
             "root": root,

@@ -18,7 +18,8 @@ class ActionModule(ProcedureAction, ActionBase):
     """Asks the release's own code what it would migrate, and judges that by the releases that may run again.
 
     Run it on every host before the first one is changed, after `release_images`. Fails with every reason.
-    `allow_contract` names contract migrations after which older releases can't be rolled back to any more.
+    `slot` is whose definition it gets, the one that does not serve unless said otherwise. `allow_contract`
+    names contract migrations after which older releases can't be rolled back to any more.
     Returns `plan` ({needs, at, serves, pending, problem}), None where a dry run has no image to ask.
     """
 
@@ -26,10 +27,10 @@ class ActionModule(ProcedureAction, ActionBase):
 
     arguments = {  # noqa: RUF012
         "release": {"type": "dict", "required": True},
-        "slot": {"type": "str", "required": True, "choices": [slot.value for slot in Slot]},
+        "slot": {"type": "str", "choices": [slot.value for slot in Slot]},
         "allow_contract": {"type": "list", "elements": "str", "default": []},
-        "root": {"type": "path", "required": True},
-        "docker_config": {"type": "path", "required": True},
+        "root": {"type": "path"},
+        "docker_config": {"type": "path"},
         "timeout": {"type": "float", "default": 60.0},
     }
     refusals = (ReleaseError,)
@@ -56,8 +57,10 @@ class ActionModule(ProcedureAction, ActionBase):
 
     def _ask(self, call: Call, checked: Checked) -> Plan | None:
         commands = call.outputs.settings.commands
-        wanted = one_off(Name.MIGRATION_PLAN, commands, Slot(call.arguments["slot"]), checked.reference)
-        where = (call.arguments["root"], call.arguments["docker_config"], call.arguments["timeout"])
+        slot = Slot(call.arguments["slot"] or call.record.state().host(call.host).active_slot.other)
+        wanted = one_off(Name.MIGRATION_PLAN, commands, slot, checked.reference)
+        root = call.arguments["root"] or str(call.variables["agents_stack_root"])
+        where = (root, call.arguments["docker_config"], call.arguments["timeout"])
         result = self._execute_module(
             module_name="release_command", module_args=wanted.module(*where), task_vars=call.variables
         )
