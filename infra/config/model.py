@@ -192,6 +192,9 @@ class Login(Model):
     client_id: Identifier
     client_secret: SecretReference
     cookie_secret: SecretReference
+    smoke_client_id: Identifier = "smoke"
+    """Client of the smoke checks, by client credentials; its tokens have one of the audiences."""
+    smoke_client_secret: SecretReference = "${secret:login-smoke-secret}"  # noqa: S105 - a reference
     audiences: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     email_domains: Annotated[tuple[EmailDomain, ...], Field(min_length=1)]
 

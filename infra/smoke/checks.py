@@ -18,9 +18,10 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 
+from infra.secrets import references
 from infra.services.traefik import WEBHOOK_PATH
 from infra.smoke.client import Names, trusting, web
-from infra.smoke.target import SMOKE_SECRET, Target
+from infra.smoke.target import Target
 from infra.smoke.traces import await_trace, open_sink
 
 SERVICE_NAME = "icupa-agents-service"
@@ -133,6 +134,7 @@ class Smoke:
 
     def token(self, client: str | None = None, **parameters: str) -> str:
         """Access token by client credentials."""
+        secret = references.parse(self.target.client_secret)
         with web(self.names, self.target.trust) as provider:
             found = want_status(
                 provider.get(f"{self.target.issuer.rstrip('/')}/.well-known/openid-configuration"), 200
@@ -140,7 +142,7 @@ class Smoke:
             answer = provider.post(
                 found.json()["token_endpoint"],
                 data={"grant_type": "client_credentials", **parameters},
-                auth=(client or self.target.client, self.target.secrets.get(SMOKE_SECRET)),
+                auth=(client or self.target.client, self.target.secrets.get(secret)),
             )
             return str(want_status(answer, 200).json()["access_token"])
 

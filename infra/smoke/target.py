@@ -13,8 +13,6 @@ from infra.record import RecordError, State, open_record
 from infra.secretstore import SecretStore, SecretStoreError, open_store
 from infra.world import login
 
-SMOKE_SECRET = "login-smoke-secret"  # noqa: S105 - a secret's name
-
 
 class TargetError(Exception):
     """The environment can't be checked at all; the message says why."""
@@ -30,7 +28,10 @@ class BrowserUser:
 
 @dataclass(frozen=True)
 class Target:
-    """One name of an environment; `nameserver` answers for the zone itself, `resolvers` for the rest."""
+    """One name of an environment; `nameserver` answers for the zone itself, `resolvers` for the rest.
+
+    `client_secret` is a reference.
+    """
 
     stack: str
     name: str
@@ -42,6 +43,7 @@ class Target:
     trust: str
     issuer: str
     client: str
+    client_secret: str
     secrets: SecretStore
     user: BrowserUser | None
     trace_container: str | None
@@ -86,7 +88,8 @@ def find_target(outputs: StackOutputs, stack: str, region: str | None = None) ->
         resolvers=tuple(map(str, settings.resolvers)),
         trust="\n".join(settings.trust),
         issuer=settings.login.issuer,
-        client=login.SMOKE_CLIENT,
+        client=settings.login.smoke_client_id,
+        client_secret=settings.login.smoke_client_secret,
         secrets=secrets,
         user=BrowserUser(login.ALICE.email, f"login-password-{login.ALICE.name}") if is_local else None,
         trace_container=local.TRACES.container if is_local else None,

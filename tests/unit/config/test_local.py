@@ -20,6 +20,13 @@ def test_stack_file_and_outside_world_agree() -> None:
     }
 
 
+def test_smoke_checks_have_a_client() -> None:
+    configured = load_file("local").login
+    clients = {client["client_id"]: client for client in login.settings()["clients"]}
+    assert clients[configured.smoke_client_id]["grant_types"] == ["client_credentials"]
+    assert configured.smoke_client_secret == "${secret:login-smoke-secret}"
+
+
 def test_name_server_and_its_keys_are_the_same() -> None:
     dns = load_file("local").dns
     assert isinstance(dns, Rfc2136Dns)

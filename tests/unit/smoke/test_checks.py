@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,7 +64,9 @@ class Environment:
         if path == "/.well-known/openid-configuration":
             return httpx.Response(200, json={"token_endpoint": f"{ISSUER}/token"})
         if path == "/token":
-            return httpx.Response(200, json={"access_token": "right"})
+            given = request.headers.get("authorization", "").removeprefix("Basic ")
+            known = base64.b64decode(given) == b"checks:value-of-wrong"
+            return httpx.Response(200 if known else 401, json={"access_token": "right"})
         if path == "/auth":
             return httpx.Response(303, headers={"location": "/interaction/1"})
         if request.method == "GET":
@@ -143,7 +146,8 @@ def target(**changes: Any) -> Target:
         "resolvers": (),
         "trust": "",
         "issuer": ISSUER,
-        "client": "smoke",
+        "client": "checks",
+        "client_secret": "${secret:login-smoke-secret}",
         "secrets": Secrets(),
         "user": BrowserUser("alice@icupa.dev", "login-password-alice"),
         "trace_container": "traces",
