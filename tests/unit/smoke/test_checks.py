@@ -65,7 +65,7 @@ class Environment:
             return httpx.Response(200, json={"token_endpoint": f"{ISSUER}/token"})
         if path == "/token":
             given = request.headers.get("authorization", "").removeprefix("Basic ")
-            known = base64.b64decode(given) == b"checks:value-of-wrong"
+            known = base64.b64decode(given) == b"checks:value-of-login-smoke-secret"
             return httpx.Response(200 if known else 401, json={"access_token": "right"})
         if path == "/auth":
             return httpx.Response(303, headers={"location": "/interaction/1"})
