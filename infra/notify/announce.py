@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from infra.notify import background
 from infra.notify.message import Message
+from infra.notify.outbox import Outbox
 from infra.notify.stack import NotifyError, Post
-from infra.record import RecordError
+from infra.record import RecordError, Store
 from infra.secretstore import SecretStoreError
 from infra.secretstore.redaction import redaction_of
 
@@ -47,13 +48,13 @@ def without_secrets(message: Message, post: Post) -> Message:
         return message.bare(_HIDDEN)
 
 
-def resume(stack: str) -> bool:
-    """Start a deliverer where messages wait; whether they do. A procedure's begin calls it."""
+def resume(stack: str, store: Store) -> bool:
+    """Start a deliverer where messages of earlier procedures wait; whether it was started."""
     try:
-        if not Post(stack).deliverer().has_work():
+        if not Outbox(store).ids():
             return False
         background.start(stack)
-    except (NotifyError, RecordError, OSError):
+    except (RecordError, OSError):
         return False
     return True
 

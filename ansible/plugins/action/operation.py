@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from infra.notify.announce import resume
 from infra.procedures import heartbeat, lease, operation
 from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.operation import CHECK_TOKEN, Failure, Operation, ProcedureError
@@ -91,6 +92,7 @@ class ActionModule(ProcedureAction, ActionBase):
         except ProcedureError as error:
             operation.end(call.record, began, Result.FAILED, str(error), {})
             raise
+        resume(call.stack, call.record.store)
         # The record changed; hosts did not. Whoever reads the recap counts hosts.
         return {"ansible_facts": _facts(began, None), "record": config, "stack": call.stack}
 
