@@ -34,6 +34,8 @@ class Verdict(StrEnum):
     GO = "go"
     BREACH = "breach"
     NO_DATA = "no-data"
+    FAILED = "failed"
+    """The phase could not be carried out: nothing was measured."""
 
 
 class Figures(BaseModel):

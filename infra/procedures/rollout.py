@@ -324,9 +324,9 @@ def hold(
 ) -> Seen:
     """Hold a phase until it is decided, and return what decided it.
 
-    `look` is given the range in seconds, and called once a scrape at most; `say` is called before every pause.
-    Where Prometheus can't be asked when the window is over, it is asked again for a few scrapes; then that is
-    no data.
+    `look` is given the range in seconds, and called once a scrape at most; `say` is called before every
+    pause. Where Prometheus can't be asked when the window is over, it is asked again for a few scrapes; then
+    that is no data.
     """
     seen: Seen | None = None
     next_look = clock()
