@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from infra import local
@@ -36,14 +35,6 @@ def output(command: Sequence[str], stdin: str | None = None) -> str:
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"{' '.join(command[:6])} …: {error.stderr.strip()}") from error
     return done.stdout
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = _TIMEOUT, poll: float = 0.2) -> None:
-    """Wait for a condition; AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(poll)
 
 
 def active_machine() -> local.Machine:

@@ -17,7 +17,8 @@ from infra.outputs.read import read_outputs
 from infra.smoke import report
 from infra.smoke.checks import Smoke
 from infra.smoke.target import find_target
-from tests.molecule.machine import Machine, eventually
+from tests.molecule.machine import Machine
+from tests.waiting import eventually
 
 STACK = "local"
 SITE = ("ansible-playbook", "ansible/playbooks/site.yml", "-e", f"stack={STACK}")

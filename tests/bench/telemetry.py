@@ -27,7 +27,8 @@ from infra import local
 from infra.services import names
 from tests import otlp_load
 from tests.bench.harness import Result
-from tests.otlp import COLLECTOR_URL, MachineTelemetry, active_machine, sink_spans, until
+from tests.otlp import COLLECTOR_URL, MachineTelemetry, active_machine, sink_spans
+from tests.waiting import eventually
 
 RATE = 50
 BATCH = 10
@@ -136,7 +137,7 @@ class Collector:
             restarted = state["restarts"] > before["restarts"]
             return bool(restarted and state["Running"] and state["Health"]["Status"] == "healthy")
 
-        until(back, "the collector is back after SIGKILL", _RESTART_SECONDS)
+        eventually(back, "the collector is back after SIGKILL", _RESTART_SECONDS)
         return time.monotonic() - began
 
     def on_disk(self) -> int:
@@ -166,7 +167,7 @@ def _start(backend: Container) -> None:
         backend.reload()
         return bool(backend.attrs["State"]["Health"]["Status"] == "healthy")
 
-    until(healthy, "the trace backend is healthy")
+    eventually(healthy, "the trace backend is healthy")
 
 
 def _outage(plan: Plan, collector: Collector) -> Outage:
@@ -225,8 +226,8 @@ def run(*, short: bool = False) -> Result:
     collector = Collector(telemetry)
     mark = secrets.token_hex(4)
     with _loading(telemetry, mark, plan.load) as (load, thread):
-        until(lambda: bool(load.accepted), "the first span is accepted")
-        until(lambda: load.last > _MARGIN_SECONDS, "load before the outage")
+        eventually(lambda: bool(load.accepted), "the first span is accepted")
+        eventually(lambda: load.last > _MARGIN_SECONDS, "load before the outage")
         seen = _outage(plan, collector)
         drain = _await_spans(mark, set(load.accepted), seen.ended)
         thread.join(plan.load + 2 * _GRACE_SECONDS)

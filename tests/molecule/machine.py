@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import docker
 from docker.models.containers import Container
 from testinfra.host import Host
 
-DEADLINE = 60.0
-INTERVAL = 0.25
+from tests.waiting import eventually
+
 PROBE_IMAGE = "probe"
 # A first process without a handler ignores SIGTERM, and holds up the reboot for 90 s.
 STAY = "sh -c 'trap exit TERM; sleep infinity & wait'"
@@ -102,15 +100,3 @@ class Machine:
     def container_process(self, name: str) -> str:
         """Process id of a container's first process."""
         return self.shell(f"docker inspect --format '{{{{.State.Pid}}}}' {name}")
-
-
-def eventually(holds: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        AssertionError: it did not within `deadline` seconds.
-    """
-    end = time.monotonic() + deadline
-    while not holds():
-        assert time.monotonic() < end, f"not within {deadline:g} s: {what}"
-        time.sleep(INTERVAL)

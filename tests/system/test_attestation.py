@@ -10,7 +10,6 @@ import os
 import ssl
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -27,6 +26,7 @@ from infra import images
 from infra.providers.attest import PROVENANCE, SBOM, Origin, Registry, SigningKey, attest
 from infra.secrets import generators
 from infra.secretstore import pki
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 
@@ -83,7 +83,12 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
     container.start()
     context = ssl.create_default_context(cadata=authority)
     with httpx.Client(base_url=f"https://{ADDRESS}", verify=context, auth=LOGIN, timeout=30) as client:
-        await_registry(client)
+        eventually(
+            lambda: client.get("/v2/").raise_for_status(),
+            "the registry answers",
+            30,
+            pardoned=(httpx.TransportError,),
+        )
         yield Pushed(push(client), authority, client)
     remove(engine)
 
@@ -93,18 +98,6 @@ def remove(engine: docker.DockerClient) -> None:
         container.remove(force=True, v=True)
     for network in engine.networks.list(names=[NAME]):
         network.remove()
-
-
-def await_registry(client: httpx.Client) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            client.get("/v2/").raise_for_status()
-        except httpx.TransportError:
-            assert time.monotonic() < deadline, "the registry does not answer"
-            time.sleep(0.1)
-        else:
-            return
 
 
 def push(client: httpx.Client) -> str:

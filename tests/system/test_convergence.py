@@ -14,8 +14,9 @@ from docker.models.containers import Container
 from infra import local, paths
 from infra.hosts.docker import IDENTITY_PATH
 from tests.molecule import images
-from tests.molecule.machine import Machine, eventually
+from tests.molecule.machine import Machine
 from tests.running import PULUMI_UP, STACK, outputs_document, play, succeeds
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 

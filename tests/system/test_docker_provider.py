@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from docker.errors import NotFound
 
 from infra.providers.plugins import STAND_INS, executable_name, write_executable
 from tests.molecule.images import base_image
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 
@@ -145,15 +145,6 @@ def facts(engine: docker.DockerClient) -> Mapping[str, Any]:
     return found
 
 
-def awaited(condition: Callable[[], bool], timeout: float = 30) -> bool:
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
-
-
 def test_makes_keeps_replaces_and_removes(stack: Stack, engine: docker.DockerClient) -> None:
     preview = stack.run("preview", "--stack", "test", "--json", DOCKER_HOST="tcp://127.0.0.1:1")
     assert json.loads(preview)["changeSummary"] == {"create": 5}
@@ -239,13 +230,13 @@ def test_a_killed_engine_ends_its_provider_and_a_name_in_use_is_told(
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert awaited(lambda: is_running(engine))
+        eventually(lambda: is_running(engine), "the container runs", 30)
         providers = [pid for pid in children(process.pid) if "infra.providers.plugins" in command_line(pid)]
         assert providers
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert awaited(lambda: not [pid for pid in providers if command_line(pid)])
+    eventually(lambda: not [pid for pid in providers if command_line(pid)], "the providers end", 30)
 
     stack.run("cancel", "--stack", "test", "--yes")
     refused = stack.attempt("up", "--stack", "test", "--yes", "--skip-preview")

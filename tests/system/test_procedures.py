@@ -21,9 +21,9 @@ from infra.record.lease import is_over
 from infra.record.log import Log
 from tests.controller import kill
 from tests.kills import running
-from tests.molecule.machine import eventually
 from tests.running import SITE, STACK, command, play, serves
 from tests.system.killing import Step, kill_after, listed, spread, trace
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 

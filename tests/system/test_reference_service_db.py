@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from reference.agents_service.database import create_engine
 from reference.agents_service.errors import ApiError, DailyBudgetExceededError, SessionBudgetExceededError
 from reference.agents_service.schema import REVISION, metadata
 from reference.agents_service.store import Event, PostgresStore, Usage
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 
@@ -78,19 +78,13 @@ def server() -> Iterator[str]:
         _docker("run", *options, "--entrypoint", "bash", IMAGE, "-c", script)
         undo.callback(_docker, "rm", "--force", "--volumes", CONTAINER)
         url = f"postgresql://postgres:{PASSWORD}@{_docker('port', CONTAINER, '5432/tcp')}/postgres"
-        _await_server(url)
+        eventually(lambda: _answers(url), "PostgreSQL answers", pardoned=(psycopg.OperationalError,))
         yield url
 
 
-def _await_server(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with psycopg.connect(url, connect_timeout=2):
-                return
-        except psycopg.OperationalError:
-            assert time.monotonic() < deadline, "PostgreSQL does not answer"
-            time.sleep(0.1)
+def _answers(url: str) -> bool:
+    with psycopg.connect(url, connect_timeout=2):
+        return True
 
 
 @pytest.fixture

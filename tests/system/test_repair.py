@@ -23,8 +23,8 @@ from tests.kills import (
     running,
     settled,
 )
-from tests.molecule.machine import eventually
 from tests.running import UP, command
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from infra import local
-from tests.molecule.machine import Machine, eventually
+from tests.molecule.machine import Machine
 from tests.running import machine, outputs_document, serves
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 

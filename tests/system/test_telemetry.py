@@ -17,8 +17,9 @@ from infra.outputs.read import read_outputs
 from infra.smoke.checks import SERVICE_NAME, Smoke
 from infra.smoke.target import find_target
 from infra.smoke.traces import ContainerSink, await_trace
-from tests.otlp import MachineTelemetry, active_machine, sink_lines, until
+from tests.otlp import MachineTelemetry, active_machine, sink_lines
 from tests.running import STACK
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 
@@ -206,7 +207,7 @@ def planting(telemetry: MachineTelemetry) -> Planting:
         exports = [made(planting.mark, planting.plant(signal, kind)) for kind in KINDS]
         telemetry.post(signal, {key: exports})
     for signal in SIGNALS:
-        until(lambda of=signal: bool(sink_lines(of, planting.mark)), f"{signal} in the sink")  # type: ignore[misc]
+        eventually(lambda of=signal: bool(sink_lines(of, planting.mark)), f"{signal} in the sink")  # type: ignore[misc]
         planting.arrived[signal] = sink_lines(signal, planting.mark)
     return planting
 
@@ -262,7 +263,7 @@ def test_a_requests_trace_and_logs_arrive_without_what_it_carried(smoke: Smoke) 
     assert missing.status_code < 500, missing.text
 
     await_trace(ContainerSink(local.TRACES.container), trace_id, SERVICE_NAME)
-    until(lambda: bool(sink_lines("logs", correlation)), "the request's log lines in the sink")
+    eventually(lambda: bool(sink_lines("logs", correlation)), "the request's log lines in the sink")
 
     must_not_arrive = {name: secret for name, (_, secret) in planted.items()} | {
         "token of the request": token

@@ -9,7 +9,6 @@ import hashlib
 import os
 import signal
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +29,7 @@ from infra.secretstore import open_store
 from infra.secretstore.mounts import REGISTRY_USER
 from infra.smoke.client import Names, web
 from infra.world import login, nameserver, traces, vendors
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 
@@ -280,19 +280,12 @@ def received(trace_id: str) -> bool:
     return done.returncode == 0
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}"
-        time.sleep(0.1)
-
-
 def test_the_trace_sink_keeps_what_comes_with_the_token_only(client: httpx.Client, secret: Secret) -> None:
     status, refused = exported(client, "wrong")
     assert status == 401
     status, trace_id = exported(client, secret("otlp-token"))
     assert status == 200
-    until(lambda: received(trace_id), "the span is in the file")
+    eventually(lambda: received(trace_id), "the span is in the file")
     assert not received(refused)
 
 
@@ -308,7 +301,7 @@ def killed(engine: docker.DockerClient, party: local.Party) -> None:
         restarted = container.attrs["RestartCount"] > before
         return bool(restarted and state["Running"] and state["Health"]["Status"] == "healthy")
 
-    until(back, f"{party.container} is back after SIGKILL")
+    eventually(back, f"{party.container} is back after SIGKILL")
 
 
 @pytest.mark.parametrize("party", local.PARTIES, ids=lambda party: party.name)
@@ -321,7 +314,7 @@ def test_what_was_answered_outlives_a_kill(
     blob = pushed(client, registry_login(secret), content)
     channel = posted(client, secret, text)
     _, trace_id = exported(client, secret("otlp-token"))
-    until(lambda: received(trace_id), "the span is in the file")
+    eventually(lambda: received(trace_id), "the span is in the file")
     certificates = client.get(f"https://{local.ACME.host}:{local.ACME.port}/roots.pem").text
 
     killed(engine, party)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.controller import Controller
-from tests.molecule.machine import eventually
 from tests.system.killing import NotKilledError, Step, kill_after, listed, spread, trace
 from tests.unit.procedures.conftest import TRIAL
+from tests.waiting import eventually
 
 STEPS = ["Begin", "Read the inventory again", "Move away", "Wait", "Move there", "End"]
 

@@ -15,8 +15,8 @@ from infra.record.lease import is_over
 from infra.record.log import Log
 from tests.controller import Controller, kill, outputs, words
 from tests.gateway import running_gateway
-from tests.molecule.machine import eventually
 from tests.unit.procedures.conftest import PLUGINS, TRIAL
+from tests.waiting import eventually
 
 
 def actions(controller: Controller) -> list[tuple[str, str]]:

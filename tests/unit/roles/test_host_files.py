@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.molecule.machine import eventually
 from tests.unit.roles.modules import load_module
+from tests.waiting import eventually
 
 ME = getpass.getuser()
 

@@ -30,6 +30,7 @@ from infra.config.load import load_file
 from infra.config.model import Role
 from infra.services import names, oauth2_proxy, traefik
 from infra.services.context import Context
+from tests.waiting import eventually
 
 _DEADLINE = 30.0
 _POLL = 0.05
@@ -121,16 +122,14 @@ def tool(name: str) -> str:
 
 def await_condition(what: str, condition: Any, log: Path | None = None) -> None:
     """Poll until `condition()` is true; fails with the end of `log`."""
-    deadline = time.monotonic() + _DEADLINE
-    while time.monotonic() < deadline:
-        try:
-            if condition():
-                return
-        except (httpx.HTTPError, OSError):
-            pass
-        time.sleep(_POLL)
-    tail = log.read_text()[-3000:] if log else ""
-    raise AssertionError(f"{what}: not within {_DEADLINE:g} s\n{tail}")
+    eventually(
+        condition,
+        what,
+        _DEADLINE,
+        interval=_POLL,
+        pardoned=(httpx.HTTPError, OSError),
+        details=lambda: log.read_text()[-3000:] if log else "",
+    )
 
 
 @dataclass

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from tests.molecule.machine import Machine, eventually
+from tests.molecule.machine import Machine
+from tests.waiting import eventually
 
 ROOT = "/opt/icupa/deployments/agents-service"
 UNIT = "agents-service.service"

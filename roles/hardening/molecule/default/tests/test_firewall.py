@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.molecule.machine import Machine, eventually
+from tests.molecule.machine import Machine
 from tests.molecule.outside import Outside
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("engine")
 testinfra_hosts = ["icupa-molecule-hardening"]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.molecule.machine import Done, Machine, eventually
+from tests.molecule.machine import Done, Machine
 from tests.molecule.outside import Outside
+from tests.waiting import eventually
 
 
 def ssh(machine: Machine, key: Path, user: str, *options: str, command: str = "true") -> Done:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.molecule.machine import Machine, eventually
+from tests.molecule.machine import Machine
+from tests.waiting import eventually
 
 testinfra_hosts = ["icupa-molecule-hardening"]
 
