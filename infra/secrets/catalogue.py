@@ -45,6 +45,7 @@ COLLECTOR = "otel-collector"
 CONTROLLER = "controller"
 
 WORLD_CA_CERTIFICATE = "world-ca.pem"
+BACKUP_IDENTITY = "backup-identity"
 BACKUP_RECIPIENT = "backup-identity.pub"
 OPERATOR_PUBLIC_KEY = "operator-ssh-key.pub"
 SIGNING_PUBLIC_KEY = "image-signing-key.pub"
@@ -361,7 +362,7 @@ _OWN = (
         consumers=(AGENTS, PROMETHEUS),
     ),
     Secret(
-        "backup-identity",
+        BACKUP_IDENTITY,
         "age identity that opens backups; hosts know its recipient only",
         generators.age_identity,
         consumers=(CONTROLLER,),
