@@ -14,7 +14,7 @@ from tenacity import (
 )
 
 DEADLINE = 60.0
-INTERVAL = 0.1
+INTERVAL = 0.25
 
 
 def eventually(
@@ -43,7 +43,5 @@ def eventually(
     except RetryError as error:
         cause = error.last_attempt.exception()
         reason = f" ({cause})" if cause else ""
-        said = details()
-        raise AssertionError(
-            f"not within {deadline:g} s: {what}{reason}{chr(10) if said else ''}{said}"
-        ) from cause
+        lines = [f"not within {deadline:g} s: {what}{reason}", details()]
+        raise AssertionError("\n".join(filter(None, lines))) from cause

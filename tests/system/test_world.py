@@ -34,7 +34,6 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.system
 
 STACK = "local"
-DEADLINE = 60.0
 NAMESERVER = str(local.NAMESERVER.address)
 RESOLVER = str(local.RESOLVER.address)
 
