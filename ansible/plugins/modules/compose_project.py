@@ -46,6 +46,10 @@ options:
   images: {description: Images to pull where missing., type: list, elements: str}
   docker_config: {description: Directory with the registry login., type: path}
   timeout: {description: Seconds until everything must be healthy., type: int}
+  awaited:
+    description: Services that are waited for; all that are wanted, unless said otherwise.
+    type: list
+    elements: str
 attributes:
   check_mode: {support: full}
 author: ICUPA platform
@@ -261,6 +265,11 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     parameters = module.params
     services, idle, unit = parameters["services"], parameters["idle"], parameters["unit"]
     containers = docker.containers(parameters["project"])
+    awaited = {
+        name: wanted
+        for name, wanted in services.items()
+        if parameters["awaited"] is None or name in parameters["awaited"]
+    }
     restarts = {container.id: container.restarts for container in containers}
     properties = unit_properties(unit)
     wrong = {**unfit(services, idle, containers, ready=False), **unit_problems(unit, properties)}
@@ -284,11 +293,14 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
             raise ConvergeError(f"{error}\n{report(docker, remaining, containers)}") from None
     while True:
         containers = docker.containers(parameters["project"])
-        remaining = unfit(services, idle, containers, ready=True)
+        remaining = unfit(awaited, [*idle, *services], containers, ready=True)
         if not remaining:
             return result
         for container in containers:
-            if container.restarts - restarts.get(container.id, 0) >= GIVE_UP_RESTARTS:
+            if (
+                container.service in awaited
+                and container.restarts - restarts.get(container.id, 0) >= GIVE_UP_RESTARTS
+            ):
                 remaining[container.service] = f"ends again and again (exit code {container.exit_code})"
                 raise ConvergeError(report(docker, remaining, containers))
         if time.monotonic() > deadline:
@@ -391,6 +403,7 @@ def main() -> None:
             "images": {"type": "list", "elements": "str", "default": []},
             "docker_config": {"type": "path"},
             "timeout": {"type": "int", "default": 180},
+            "awaited": {"type": "list", "elements": "str"},
         },
         required_if=[("state", "started", ("unit", "services")), ("state", "steady", ("services",))],
         supports_check_mode=True,

@@ -162,6 +162,7 @@ def call(*, check: bool = False, **changes: Any) -> Call:
         "docker_config": None,
         "timeout": 1,
         "fence": 0,
+        "awaited": None,
         **changes,
     }
     return Call(parameters, check)

@@ -1,0 +1,51 @@
+"""Controller side only: what is left to do on each host until it serves a release and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from infra.procedures import deploy
+from infra.procedures.action import Call, ProcedureAction
+from infra.procedures.operation import ProcedureError
+
+PLAN = "icupa_plan"
+_ANSWERED = "icupa_release_images"
+
+
+class ActionModule(ProcedureAction, ActionBase):
+    """Sets the fact `icupa_plan` {digest, steps by host, undo, nothing (to do), before (the last good digest)}.
+
+    `digest` to move to; or `undo`, to the last good release of the record. Every machine must have answered
+    the module `release_images` before.
+    """
+
+    arguments = {  # noqa: RUF012
+        "digest": {"type": "str"},
+        "undo": {"type": "bool", "default": False},
+    }
+    constraints = {"required_one_of": [["digest", "undo"]]}  # noqa: RUF012
+
+    def work(self, call: Call) -> dict[str, Any]:
+        """Look at the record; changes nothing."""
+        hosts, undo = list(call.variables["groups"]["machines"]), call.arguments["undo"]
+        state = call.record.state()
+        if undo:
+            plan = deploy.undo_plan(state, hosts)
+        else:
+            silent = [name for name in hosts if _ANSWERED not in call.variables["hostvars"][name]]
+            if silent:
+                raise ProcedureError(f"{', '.join(silent)} did not answer; no host was changed")
+            plan = deploy.plan(state, call.arguments["digest"], hosts)
+        for line in plan.lines:
+            if call.check or plan.nothing_to_do:
+                call.did(line)
+            call.say(line)
+        fact = {
+            "digest": plan.digest,
+            "steps": plan.steps(),
+            "undo": undo,
+            "nothing": plan.nothing_to_do,
+            "before": state.release.digest,
+        }
+        return {"ansible_facts": {PLAN: fact}}

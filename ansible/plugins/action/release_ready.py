@@ -1,0 +1,31 @@
+"""Controller side only: refuses to move a host that is not what stack and record say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from infra.procedures import deploy
+from infra.procedures.action import Call, ProcedureAction
+from infra.procedures.operation import ProcedureError
+
+
+class ActionModule(ProcedureAction, ActionBase):
+    """`reasons` as a dry run of `compose_project` gives them; see `infra.procedures.deploy.not_ready`."""
+
+    arguments = {  # noqa: RUF012
+        "reasons": {"type": "list", "elements": "str", "required": True},
+        "accept_unhealthy": {"type": "bool", "default": False},
+    }
+
+    def work(self, call: Call) -> dict[str, Any]:
+        """Judge; changes nothing."""
+        serving = call.record.state().host(call.host).active_slot
+        accept = call.arguments["accept_unhealthy"]
+        found = deploy.not_ready(call.arguments["reasons"], serving, accept_unhealthy=accept)
+        if found:
+            raise ProcedureError(
+                f"{call.host} is not what stack and record say: {'; '.join(found)}. Run the site play first;"
+                " where the release itself is ill, roll back, or say -e accept_unhealthy=true to replace it"
+            )
+        return {}

@@ -1,0 +1,26 @@
+"""Controller side only: which release a rollback goes to, and which flags it turns off (DEP-2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from infra.procedures import rollback
+from infra.procedures.action import Call, ProcedureAction
+
+
+class ActionModule(ProcedureAction, ActionBase):
+    """`release` where the operator names one. Returns `target` {release, bad, why, flags}."""
+
+    arguments = {"release": {"type": "str"}}  # noqa: RUF012
+
+    def work(self, call: Call) -> dict[str, Any]:
+        """Look at the record; changes nothing."""
+        found = rollback.target(call.record.state(), call.arguments["release"])
+        flags = rollback.flags_turned_on(call.record.events(), found.bad)
+        call.say(found.why)
+        if flags:
+            call.say(f"turned on since then: {', '.join(flags)}")
+        return {
+            "target": {"release": found.release, "bad": found.bad, "why": found.why, "flags": flags},
+        }
