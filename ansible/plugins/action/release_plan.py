@@ -14,7 +14,7 @@ _ANSWERED = "icupa_release_images"
 
 
 class ActionModule(ProcedureAction, ActionBase):
-    """Sets the fact `icupa_plan` {digest, steps by host, undo, nothing (to do), before (the last good digest)}.
+    """Sets the fact `icupa_plan` {digest, steps by host, undo, nothing (to do), before (last good digest)}.
 
     `digest` to move to; or `undo`, to the last good release of the record. Every machine must have answered
     the module `release_images` before.

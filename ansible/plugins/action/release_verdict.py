@@ -20,8 +20,8 @@ LOST = "icupa_lost"
 class ActionModule(ProcedureAction, ActionBase):
     """Sets the fact `icupa_outcome` {result, message, next, nothing, facts, details}.
 
-    Reads the facts `icupa_plan`, and of each host `icupa_not_undone` and `icupa_lost`. `flags` were turned off,
-    or could not be, as `flags_problem` says.
+    Reads the facts `icupa_plan`, and of each host `icupa_not_undone` and `icupa_lost`. `flags` were turned
+    off, or could not be, as `flags_problem` says.
     """
 
     arguments = {  # noqa: RUF012
