@@ -8,7 +8,7 @@ toolchain := $(PYTHON) -m infra.toolchain
 run := $(toolchain) run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test unit system roles hosts-on-this-machine lint preview smoke tools lock bench shell
+.PHONY: help up down test unit system roles hosts-on-this-machine lint preview smoke history notify tools lock bench shell
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -52,6 +52,14 @@ preview: ## what `pulumi up` would change: STACK=name
 smoke: ## checks from outside of a running environment: STACK=name
 	@$(toolchain) ensure preview
 	@$(run) ansible-playbook ansible/playbooks/smoke.yml -e stack=$(STACK)
+
+history: ## releases, rollbacks, switches, maintenance, newest first: STACK=name [FORMAT=markdown] [VERIFY=yes]
+	@$(toolchain) ensure preview
+	@$(run) python -m infra.record --stack $(STACK) history $(if $(FORMAT),--format $(FORMAT)) $(if $(VERIFY),--verify)
+
+notify: ## deliver the messages that wait, show what can't be delivered: STACK=name
+	@$(toolchain) ensure preview
+	@$(run) python -m infra.notify --stack $(STACK) deliver
 
 tools: ## table of tools: version, where it came from
 	@$(toolchain) tools up unit lint

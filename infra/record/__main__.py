@@ -1,4 +1,4 @@
-"""`python -m infra.record`: show the state, list events, verify the log, bootstrap."""
+"""`python -m infra.record`: show the state, list events, tell the history, verify the log, bootstrap."""
 
 from __future__ import annotations
 
@@ -12,13 +12,25 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from infra.record import ConfigError, Record, RecordConfig, RecordError, Release, open_record
+from infra.record import (
+    ConfigError,
+    Record,
+    RecordConfig,
+    RecordError,
+    Release,
+    Verification,
+    history,
+    open_record,
+)
 from infra.record.model import HostState, State
 from infra.record.stack import load_stack
 from infra.services.model import Slot
 
 _WIDTH = 200
 """Columns where the output is no terminal."""
+
+_TABLE, _JSON, _MARKDOWN = _FORMATS = ("table", "json", "markdown")
+_CHANGES, _ROLLBACKS = _LOGS = ("changes", "rollbacks")
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -47,6 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("show", help="the state as it is now")
     events = commands.add_parser("events", help="the newest events, oldest first")
     events.add_argument("--limit", type=int, default=20)
+    told = commands.add_parser("history", help="releases, rollbacks, switches, maintenance: newest first")
+    told.add_argument("--limit", type=int, help="operations at most")
+    told.add_argument("--all", action="store_true", help="site plays that changed nothing, too")
+    told.add_argument("--format", choices=_FORMATS, default=_TABLE, help="markdown: change log, rollback log")
+    told.add_argument("--log", choices=_LOGS, help="with --format markdown: one of the two only")
+    told.add_argument(
+        "--verify", action="store_true", help="check the chain of events first; exits 1 if anything is wrong"
+    )
     commands.add_parser(
         "verify", help="check the chain of events and its anchor; exits 1 if anything is wrong"
     )
@@ -135,6 +155,37 @@ def _events(record: Record, console: Console, as_json: bool, limit: int) -> int:
     return 0
 
 
+def _history(record: Record, console: Console, options: argparse.Namespace) -> int:
+    head = f"{record.last_event()} events"
+    if options.verify:
+        found = record.verify()
+        if not found.ok:
+            return _problems(found)
+        head = f"{found.events} events, chain complete, head {found.head}"
+    shown = [each for each in history.entries(record.events()) if options.all or each.of_interest]
+    shown = shown[: options.limit]
+    if options.json or options.format == _JSON:
+        _write_json([entry.document() for entry in shown])
+    elif options.format == _MARKDOWN:
+        environment = options.stack or record.store.url
+        logs = {_CHANGES: history.change_log, _ROLLBACKS: history.rollback_log}
+        wanted = [options.log] if options.log else list(logs)
+        sys.stdout.write("\n".join(logs[name](environment, shown, head) for name in wanted))
+    else:
+        console.print(_history_table(shown))
+        console.print(head)
+    return 0
+
+
+def _history_table(shown: Sequence[history.Entry]) -> Table:
+    table = Table()
+    for name in ("at (UTC)", "operation", "result", "took", "who", "release", "changed", "why"):
+        table.add_column(name, overflow="fold")
+    for entry in shown:
+        table.add_row(f"{entry.began:{_TIME}}", *history.row(entry))
+    return table
+
+
 def _verify(record: Record, console: Console, as_json: bool) -> int:
     found = record.verify()
     if as_json:
@@ -148,6 +199,10 @@ def _verify(record: Record, console: Console, as_json: bool) -> int:
         )
     elif found.ok:
         console.print(f"{found.events} events, chain complete, head {found.head}")
+    return _problems(found)
+
+
+def _problems(found: Verification) -> int:
     for problem in found.problems:
         sys.stderr.write(f"{problem.kind}: {problem.message}\n")
     return 0 if found.ok else 1
@@ -176,7 +231,7 @@ def _bootstrap(record: Record, console: Console, as_json: bool) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 1 with the reason on standard error."""
     options = _parser().parse_args(arguments)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
     try:
         record = open_record(_config(options))
         match options.command:
@@ -184,6 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _show(record, console, options.json)
             case "events":
                 return _events(record, console, options.json, options.limit)
+            case "history":
+                return _history(record, console, options)
             case "verify":
                 return _verify(record, console, options.json)
             case _:
