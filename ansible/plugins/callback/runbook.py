@@ -71,12 +71,14 @@ class CallbackModule(CallbackBase):
         self._task_began = self._last_output = time.monotonic()
         self._waiting_for: dict[str, None] = {}
         self._troubles: set[str] = set()
-        self._ended = threading.Event()
-        threading.Thread(target=self._watch, name="runbook", daemon=True).start()
+        self._watcher: threading.Thread | None = None
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Begin anew: several playbooks may be named in one command."""
         self._run = Run()
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="runbook", daemon=True)
+            self._watcher.start()
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Remember what is running."""
@@ -146,7 +148,7 @@ class CallbackModule(CallbackBase):
             run.operation.name,
             run.operation.id,
             run.result,
-            run.message if run.result is not Result.OK or not run.check else "",
+            run.message,
             run.done,
             elapsed,
             run.next,
@@ -163,7 +165,7 @@ class CallbackModule(CallbackBase):
             result, message = Result.FAILED, f"failed on {', '.join(failed)}"
         else:
             result, message = Result.OK, ""
-        told = "; ".join(part for part in (message, run.message if result is not Result.OK else "") if part)
+        told = "; ".join(part for part in (message, run.message) if part and result is not Result.OK)
         if run.operation.check:
             run.result, run.message = result, told
         else:
@@ -180,8 +182,10 @@ class CallbackModule(CallbackBase):
             run.check = run.operation.check
             run.record, run.stack = json.loads(json.dumps(found.get("record", {}))), found.get("stack", "")
         if "result" in found:
-            run.result = Result(found["result"])
-            run.message, run.next = str(found["message"]) or run.message, str(found["next"])
+            run.result, run.next = Result(found["result"]), str(found["next"])
+            # A failure that was made good is none.
+            known = "" if run.result is Result.OK else run.message
+            run.message = str(found["message"]) or known
 
     def _finished(self, result: Any) -> None:
         self._waiting_for.pop(result.host.get_name(), None)
@@ -192,7 +196,8 @@ class CallbackModule(CallbackBase):
 
     def _watch(self) -> None:
         """Thread: name the task that takes long, and say when the lease is lost."""
-        while not self._ended.wait(_WATCH):
+        while True:
+            time.sleep(_WATCH)
             if self._task and time.monotonic() - self._last_output >= SILENT_FOR:
                 hosts = ", ".join(list(self._waiting_for)) or "controller"
                 elapsed = took(time.monotonic() - self._task_began)
