@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 logging.getLogger("httpx").setLevel(logging.WARNING)
                 return 0 if background.deliver(options.stack, post.deliverer(), options.limit) else 1
             case _:
+                # The table says what went wrong.
+                logging.getLogger("infra.notify").setLevel(logging.ERROR)
                 return _deliver(post, console, options.json)
     except (NotifyError, RecordError) as error:
         sys.stderr.write(f"{error}\n")

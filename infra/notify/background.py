@@ -18,6 +18,7 @@ LIMIT = 6 * 3600.0
 
 _LOCK = "notify.lock"
 _LOG = "notify.log"
+_LARGEST_LOG = 1024 * 1024
 
 
 def log_file(stack: str) -> Path:
@@ -32,6 +33,8 @@ def start(stack: str) -> None:
     """
     paths.private(paths.stack_home(stack))
     descriptor = os.open(log_file(stack), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    if os.fstat(descriptor).st_size > _LARGEST_LOG:
+        os.ftruncate(descriptor, 0)
     try:
         subprocess.Popen(
             [sys.executable, "-m", "infra.notify", "--stack", stack, "deliver", "--background"],

@@ -21,6 +21,7 @@ TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 LONGEST_PAUSE = 30.0
 _FIRST_PAUSE = 1.0
 _LOOK = 2.0
+_LONGEST_PROBLEM = 160
 _TOO_MANY = 429
 _MAY_PASS = (408, 425, _TOO_MANY)
 
@@ -165,4 +166,4 @@ def _without(url: str, text: str) -> str:
     """A message of a library without the webhook's URL, which is a secret."""
     for secret in (url, urlsplit(url).path.lstrip("/")):
         text = text.replace(secret, "(webhook)") if secret else text
-    return text
+    return text if len(text) <= _LONGEST_PROBLEM else f"{text[: _LONGEST_PROBLEM - 1]}…"
