@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infra.record import Evidence, Lease, LeaseLostError, Record, Result
+from infra.record import Evidence, Lease, LeaseLostError, Record, RecordError, Result
 from infra.record.model import Name, Text, Utc, canonical, now
 
 CHECK_TOKEN = 0
@@ -109,13 +109,23 @@ def begin(
 def fail(
     record: Record, operation: Operation, step: str, message: str, evidence: Mapping[str, bytes]
 ) -> Failure:
-    """Save the evidence and log the failure; where the lease is lost, without it."""
-    saved = tuple(record.put_evidence(operation.id, name, data) for name, data in evidence.items())
-    details = {"step": step, "evidence": [each.model_dump(mode="json") for each in saved]}
+    """Save the evidence and log the failure; where the lease is lost, without it.
+
+    A piece that can't be saved is named in the event: it must not keep a procedure from undoing what it did.
+    """
+    saved, unsaved = [], {}
+    for name, data in evidence.items():
+        try:
+            saved.append(record.put_evidence(operation.id, name, data))
+        except RecordError as error:
+            unsaved[name] = str(error)
+    details: dict[str, Any] = {"step": step, "evidence": [each.model_dump(mode="json") for each in saved]}
+    if unsaved:
+        details["unsaved"] = unsaved
     event = _say(
         record, operation, f"{operation.name}.failed", result=Result.FAILED, why=message, details=details
     )
-    return Failure(step=step, message=message, at=event, evidence=saved)
+    return Failure(step=step, message=message, at=event, evidence=tuple(saved))
 
 
 def end(

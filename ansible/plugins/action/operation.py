@@ -21,7 +21,8 @@ class ActionModule(ProcedureAction, ActionBase):
 
     begin: `operation` (name), `parameters` (what makes it this operation and no other), `take_over` (from
     whomever a dead lease was), `preempt` (from whomever holds it). Sets the fact `icupa_operation`.
-    fail: `step`, `message`, `evidence` (name -> text or document). Sets the fact `icupa_failure`, once.
+    fail: `step`, `message`, `evidence` (name -> text or document). All are kept; the first is the fact
+    `icupa_failure`.
     end: `result`, `message`, `details`, `next` (what the operator does now).
     """
 
@@ -81,7 +82,7 @@ class ActionModule(ProcedureAction, ActionBase):
             pid=controller,
             why=why,
             wait=_seconds(_extra(call, "wait")),
-            take_from=_extra(call, "take_from"),
+            take_from=str(_extra(call, "take_from") or "") or None,
             take_over=call.arguments["take_over"],
             preempt=call.arguments["preempt"],
             waiting=_Waiting(call),
@@ -98,8 +99,6 @@ class ActionModule(ProcedureAction, ActionBase):
 
     def _fail(self, call: Call) -> dict[str, Any]:
         step, message = call.arguments["step"], call.arguments["message"]
-        if call.failure is not None:
-            return {"first": False}
         if call.operation.check:
             failure = Failure(step=step, message=message, at=now())
         else:
@@ -108,7 +107,8 @@ class ActionModule(ProcedureAction, ActionBase):
         call.did(f"failed at {step}: {message}")
         for piece in failure.evidence:
             call.did(f"saved evidence: {piece.key}")
-        return {"ansible_facts": _facts(call.operation, failure), "first": True}
+        first = call.failure or failure
+        return {"ansible_facts": _facts(call.operation, first), "first": first is failure}
 
     def _end(self, call: Call) -> dict[str, Any]:
         wanted, message = Result(call.arguments["result"]), call.arguments["message"]
