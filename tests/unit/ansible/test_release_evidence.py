@@ -1,0 +1,60 @@
+"""Evidence of a failed release: what is collected of its containers, and that no secret is in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from infra.secretstore.redaction import redaction
+from tests.unit.ansible.conftest import load_plugin
+
+module = load_plugin("modules", "release_evidence")
+action = load_plugin("action", "release_evidence")
+INSPECTED = {
+    "Id": "1",
+    "Created": "2026-01-02T03:04:05Z",
+    "RestartCount": 2,
+    "Config": {
+        "Labels": {"com.docker.compose.service": "agents-green"},
+        "Image": "registry/agents@sha256:1",
+        "Env": ["OPENAI_API_KEY=a-very-secret-value"],
+    },
+    "State": {"Status": "restarting", "ExitCode": 1, "Health": {"Status": "unhealthy", "Log": []}},
+}
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """An engine with one container; what it was asked."""
+    asked: list[tuple[str, ...]] = []
+
+    def docker(*arguments: str) -> str:
+        asked.append(arguments)
+        return {"ps": "1\n", "inspect": json.dumps([INSPECTED])}.get(arguments[0], "first line\nlast line\n")
+
+    monkeypatch.setattr(module, "docker", docker)
+    return asked
+
+
+def test_state_health_and_log_are_kept_and_the_environment_is_not(engine: list[tuple[str, ...]]) -> None:
+    (found,) = module.containers("agents-service", ["agents-green"], 200)
+    assert (found["service"], found["restarts"]) == ("agents-green", 2)
+    assert found["state"] == {"Status": "restarting", "ExitCode": 1}
+    assert found["health"]["Status"] == "unhealthy"
+    assert found["log"] == ["first line", "last line"]
+    assert "a-very-secret-value" not in json.dumps(found)
+    assert engine[-1] == ("logs", "--timestamps", "--tail", "200", "1")
+
+
+def test_only_the_named_services_are_asked_for(engine: list[tuple[str, ...]]) -> None:
+    module.containers("agents-service", ["agents-green", "migrate-green"], 200)
+    listed = [" ".join(arguments) for arguments in engine if arguments[0] == "ps"]
+    assert [line.rpartition("=")[2] for line in listed] == ["agents-green", "migrate-green"]
+
+
+def test_values_of_secrets_are_taken_out_at_any_depth() -> None:
+    document: dict[str, Any] = {"log": ["key a-very-secret-value"], "health": {"Log": [{"Output": "fine"}]}}
+    found = action.redacted(document, redaction({"openai-api-key": "a-very-secret-value"}))
+    assert found == {"log": ["key (secret openai-api-key)"], "health": {"Log": [{"Output": "fine"}]}}
