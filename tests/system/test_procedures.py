@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from infra.record.lease import is_over
 from infra.record.log import Log
 from tests.controller import kill
 from tests.kills import running
-from tests.running import SITE, STACK, command, play, serves
+from tests.releases import good, releases
+from tests.running import SITE, STACK, command, play, serves, succeeds
 from tests.system.killing import Step, kill_after, listed, spread, trace
 from tests.waiting import eventually
 
@@ -55,17 +56,23 @@ def holding(gate: Path) -> list[str]:
     return ["ansible-playbook", str(HOLD), "-e", f"stack={STACK}", "-e", f"gate={gate}", "-e", "why=drill"]
 
 
+def as_operator(name: str, arguments: Sequence[str]) -> list[str]:
+    """A command by another operator."""
+    return ["env", f"ICUPA_OPERATOR={name}", *arguments]
+
+
+def deploy(digest: str, *options: str) -> list[str]:
+    """Command of a deploy."""
+    playbook = "ansible/playbooks/deploy.yml"
+    return ["ansible-playbook", playbook, "-e", f"stack={STACK}", "-e", f"release={digest}", *options]
+
+
 @contextmanager
 def held(gate: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another operation of `ada`, at work in the block; it ends well where the block lets it."""
-    os.environ["ICUPA_OPERATOR"] = "ada"
-    try:
-        with running(holding(gate)) as process:
-            del os.environ["ICUPA_OPERATOR"]
-            eventually(lambda: holder() == "ada", "ada has the lease", 60)
-            yield process
-    finally:
-        os.environ.pop("ICUPA_OPERATOR", None)
+    """Another operation, ada's, at work in the block; it ends well where the block lets it."""
+    with running(as_operator("ada", holding(gate))) as process:
+        eventually(lambda: holder() == "ada", "ada has the lease", 60)
+        yield process
 
 
 def holder() -> str | None:
@@ -103,6 +110,50 @@ def test_of_two_operations_one_is_refused_with_the_holders_name_or_waits(tmp_pat
         ("hold.end", Result.OK),
         ("site.end", Result.OK),
     ]
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[str, str]]:
+    """Digests of two good releases that do not serve; what served before serves again afterwards."""
+    before = record().state().release.digest
+    with releases() as made:
+        yield made.make(good("together one")), made.make(good("together two"))
+    succeeds(deploy(before))
+
+
+def test_of_two_deploys_started_together_one_is_refused_with_the_others_name(two: tuple[str, str]) -> None:
+    with (
+        running(as_operator("ada", deploy(two[0]))) as one,
+        running(as_operator("bob", deploy(two[1]))) as other,
+    ):
+        outputs = [process.communicate()[0] for process in (one, other)]
+    codes = [one.returncode, other.returncode]
+    assert sorted(codes) == [0, 2], outputs
+    refused, winner = outputs[codes.index(2)], ("ada", "bob")[codes.index(0)]
+    assert "deploy: REFUSED" in refused
+    assert f"{winner} on" in refused
+    state = record().state()
+    assert state.release.digest == two[codes.index(0)]
+    assert {digest for host in state.hosts.values() for digest in host.digests} == {state.release.digest}
+    for place in local.MACHINES:
+        serves(place.region)
+
+
+def test_of_two_deploys_started_together_one_waits_for_the_other(two: tuple[str, str]) -> None:
+    commands = [deploy(digest, "-e", "wait=300") for digest in two]
+    with running(commands[0]) as one, running(commands[1]) as other:
+        outputs = [process.communicate()[0] for process in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], outputs
+    assert sum("waiting: " in output for output in outputs) == 1
+    *_, first, second = [event for event in record().events() if event.action == "deploy.end"]
+    assert first.result is second.result is Result.OK
+    assert {first.digest, second.digest} == set(two)
+    assert (first.token or 0) < (second.token or 0)
+    state = record().state()
+    assert state.release.digest == second.digest
+    assert {digest for host in state.hosts.values() for digest in host.digests} == {second.digest}
+    for place in local.MACHINES:
+        serves(place.region)
 
 
 def test_the_lease_of_a_dead_holder_is_taken_over_by_the_site_play(tmp_path: Path) -> None:
