@@ -173,6 +173,11 @@ def _env_file(name: str, variables: Mapping[str, str], resolve: Resolve, owner: 
     return HostFile(name, content, 0o600, owner.uid, owner.gid, masked=masked)
 
 
+def switches_file(switches: Mapping[str, str]) -> HostFile:
+    """The file of switches, which the service reads again when it changes; needs no secret."""
+    return HostFile(SWITCHES_FILE, envfile.render(switches), 0o644, 0, 0)
+
+
 def _bind_sources(service: Mapping[str, Any]) -> Iterable[str]:
     for volume in service.get("volumes") or []:
         source = volume.get("source", "") if isinstance(volume, Mapping) else str(volume).split(":", 1)[0]
@@ -231,7 +236,7 @@ def host_project(raw: Mapping[str, Any], runtime: HostRuntime, owner: Owner, res
             HostFile(_relative(entry.path), content, entry.mode, entry.uid, entry.gid, hidden=entry.secret)
         )
     if any(SWITCHES_DIRECTORY in _bind_sources(service) for service in project.compose["services"].values()):
-        rendered.append(HostFile(SWITCHES_FILE, envfile.render(runtime.switches), 0o644, 0, 0))
+        rendered.append(switches_file(runtime.switches))
     read = {entry.path: entry.content for entry in rendered}
     if len(read) != len(rendered) or COMPOSE_FILE in read:
         raise ProjectError("rendered project: two files have the same path")

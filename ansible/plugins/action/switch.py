@@ -9,7 +9,8 @@ from ansible.plugins.action import ActionBase
 from infra.procedures import lease, switch
 from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.switch import Place, Wanted
-from infra.record import State, Switch
+from infra.record import Switch
+from infra.site.project import switches_file
 from infra.site.runtime import RuntimeStateError, read_runtimes
 from infra.site.secrets import SecretsError, open_resolver
 from infra.smoke.client import Names, web
@@ -28,8 +29,8 @@ class ActionModule(ProcedureAction, ActionBase):
     """`state` plan, record, functions or outcome; all but plan take the plan's `switches`.
 
     plan: from `switch` and `to`, or `set`, or `preset`; refuses before anything is touched. record: under the
-    lease; returns `runtimes`, what every host must run from now on. functions: Supabase's secrets, verified
-    by their digests. outcome: `result` and `message` from what the hosts and the functions say.
+    lease; returns `runtimes` and `file`, what hosts must run and have from now on. functions: Supabase's
+    secrets, verified by their digests. outcome: `result` and `message` of what hosts and functions say.
     """
 
     arguments: ClassVar[dict[str, Any]] = {
@@ -98,10 +99,22 @@ class ActionModule(ProcedureAction, ActionBase):
                 details={"switches": {each.value: on for each, on in wanted.items()}},
             )
             state = event.state or call.record.state()
-        for switches, what in ((changing, "recorded"), (kept, "recorded already")):
-            if switches:
-                call.did(f"{what}: {switch.said(switches)}" if not call.check else switch.said(switches))
-        return {"changed": bool(changing), "runtimes": _runtimes(call, state)}
+        for some, what in ((changing, "recorded: "), (kept, "recorded already: ")):
+            if some:
+                call.did(f"{'' if call.check else what}{switch.said(some)}")
+        switches = {each.value: str(on).lower() for each, on in state.switches.items()}
+        file = switches_file(switches)
+        return {
+            "changed": bool(changing),
+            "runtimes": _runtimes(call, switches),
+            "file": {
+                "path": file.path,
+                "content": file.content,
+                "mode": f"{file.mode:04o}",
+                "uid": file.uid,
+                "gid": file.gid,
+            },
+        }
 
     def _functions(self, call: Call, wanted: Wanted) -> dict[str, Any]:
         problems: dict[str, str] = {}
@@ -164,10 +177,9 @@ class ActionModule(ProcedureAction, ActionBase):
         }
 
 
-def _runtimes(call: Call, state: State) -> dict[str, Any]:
-    """What each host runs, with the switches of a state: in check mode the record does not have them yet."""
-    switches = {each.value: str(on).lower() for each, on in state.switches.items()}
+def _runtimes(call: Call, switches: Mapping[str, str]) -> dict[str, Any]:
+    """What each host runs, with these switches: in check mode the record does not have them yet."""
     return {
-        name: runtime.model_copy(update={"switches": switches}).model_dump(mode="json")
+        name: runtime.model_copy(update={"switches": dict(switches)}).model_dump(mode="json")
         for name, runtime in read_runtimes(call.outputs).items()
     }
