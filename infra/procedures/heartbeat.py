@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra import paths
 from infra.procedures.operation import ProcedureError
@@ -40,20 +41,27 @@ class Beating(BaseModel):
 
 
 class Status(BaseModel):
-    """The status file: which process renews, whether the lease is lost, or why it could not be renewed."""
+    """The status file: who renews for whom, whether the lease is lost, or why it could not be renewed.
+
+    `process` and `controller` are identities of `infra.record.process`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    process: str | None
+    process: str
+    controller: str
     lost: str = ""
     trouble: str = ""
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
-        if self.process is None:
-            return False
-        return process.identify(int(self.process.split("/")[2])) == self.process
+        """Whether the process that renews runs."""
+        return not _is_dead(self.process)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the controller is gone, so that nobody reads this any more."""
+        return _is_dead(self.controller)
 
 
 def status_file(stack: str, token: int) -> Path:
@@ -80,6 +88,7 @@ def start(record: Mapping[str, Any], stack: str, token: int, controller: int) ->
         raise ProcedureError(f"the controller, process {controller}, is gone")
     status = status_file(stack, token)
     paths.private(status.parent)
+    _remove_abandoned(status.parent)
     wanted = Beating(record=dict(record), token=token, pid=controller, controller=identity, status=status)
     child = subprocess.Popen(
         [sys.executable, "-m", __name__],
@@ -118,13 +127,14 @@ def main() -> int:
     except RecordError as error:
         print(error, flush=True)
         return 1
-    _write(wanted.status)
+    say = _Say(wanted)
+    say()
     print(READY, flush=True)
     _leave_the_pipe()
-    return _beat(lease, controller, wanted.status)
+    return _beat(lease, controller, say)
 
 
-def _beat(lease: Lease, controller: int, status: Path) -> int:
+def _beat(lease: Lease, controller: int, say: _Say) -> int:
     gone = select.poll()
     gone.register(controller, select.POLLIN)
     renewed, trouble = time.time(), False
@@ -132,28 +142,57 @@ def _beat(lease: Lease, controller: int, status: Path) -> int:
         try:
             lease.renew()
         except LeaseLostError as error:
-            _write(status, lost=str(error))
+            say(lost=str(error))
             return 1
         except RecordError as error:
             if time.time() - renewed > DEFAULT_TTL - CLOCK_SKEW.total_seconds():
                 trouble = True
                 since = time.strftime("%H:%M:%S", time.gmtime(renewed))
-                _write(status, trouble=f"the lease could not be renewed since {since} UTC: {error}")
+                say(trouble=f"the lease could not be renewed since {since} UTC: {error}")
         else:
             renewed = time.time()
             if trouble:
                 trouble = False
-                _write(status)
-    status.unlink(missing_ok=True)
+                say()
+    say.nothing()
     return 0
 
 
-def _write(path: Path, *, lost: str = "", trouble: str = "") -> None:
-    document = Status(process=process.identify(os.getpid()), lost=lost, trouble=trouble)
-    staged = path.with_suffix(".new")
-    staged.touch(mode=0o600)
-    staged.write_text(document.model_dump_json())
-    staged.replace(path)
+class _Say:
+    """Writes the status file."""
+
+    def __init__(self, wanted: Beating) -> None:
+        self._path = wanted.status
+        self._controller = wanted.controller
+        self._process = process.identify(os.getpid()) or ""
+
+    def __call__(self, *, lost: str = "", trouble: str = "") -> None:
+        status = Status(process=self._process, controller=self._controller, lost=lost, trouble=trouble)
+        staged = self._path.with_suffix(".new")
+        staged.touch(mode=0o600)
+        staged.write_text(status.model_dump_json())
+        staged.replace(self._path)
+
+    def nothing(self) -> None:
+        """Remove it."""
+        self._path.unlink(missing_ok=True)
+
+
+def _is_dead(identity: str) -> bool:
+    return process.is_dead(identity, socket.gethostname())
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove the status files of heartbeats that lost their lease, or were killed, once nobody reads them."""
+    for file in directory.glob("*.json"):
+        try:
+            abandoned = Status.model_validate_json(file.read_bytes()).abandoned
+        except FileNotFoundError:
+            continue
+        except ValidationError:
+            abandoned = True
+        if abandoned:
+            file.unlink(missing_ok=True)
 
 
 def _leave_the_pipe() -> None:

@@ -61,7 +61,8 @@ def test_a_run_ends_well_and_leaves_nothing_behind(controller: Controller) -> No
     assert "TASKS RECAP" not in block, "the block comes last"
     eventually(lambda: controller.heartbeats() == [], "the heartbeat has ended")
     assert list((controller.home / ".ansible" / "tmp").iterdir()) == []
-    assert list((controller.home / ".local/state/icupa/test/operations").iterdir()) == []
+    directory = controller.home / ".local/state/icupa/test/operations"
+    eventually(lambda: list(directory.iterdir()) == [], "its status is gone")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +217,10 @@ def test_who_lost_the_lease_changes_nothing_any_more(controller: Controller) -> 
     end = next(event for event in controller.record.events() if event.action == "trial.end")
     assert end.result is Result.UNCERTAIN
     assert end.token is None
+    other.release()
+    assert controller.play(TRIAL, "-e", "region=fra1").returncode == 0
+    directory = controller.home / ".local/state/icupa/test/operations"
+    eventually(lambda: list(directory.iterdir()) == [], "nothing is left of either heartbeat")
 
 
 def test_a_heartbeat_that_was_killed_is_started_again(controller: Controller) -> None:
