@@ -8,7 +8,7 @@ toolchain := $(PYTHON) -m infra.toolchain
 run := $(toolchain) run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test unit system roles hosts-on-this-machine lint preview smoke history notify tools lock bench shell
+.PHONY: help up down test unit system roles hosts-on-this-machine lint preview smoke lighthouse history notify tools lock bench shell
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -29,6 +29,7 @@ unit: ## unit tests and previews of every stack
 	@$(run) python -m pytest -n auto tests/preview
 
 system: up ## tests of the running topology
+	@$(toolchain) ensure browser
 	@$(run) python -m pytest tests/system
 
 roles: ## molecule scenario of each role, or of ROLE=name
@@ -61,8 +62,12 @@ notify: ## deliver the messages that wait, show what can't be delivered: STACK=n
 	@$(toolchain) ensure preview
 	@$(run) python -m infra.notify --stack $(STACK) deliver
 
+lighthouse: ## measure the public page with a browser, which is installed: STACK=name
+	@$(toolchain) ensure preview browser
+	@$(run) ansible-playbook ansible/playbooks/lighthouse.yml -e stack=$(STACK)
+
 tools: ## table of tools: version, where it came from
-	@$(toolchain) tools up unit lint
+	@$(toolchain) tools up unit lint browser
 
 lock: ## write constraints.txt anew from requirements.txt
 	@$(toolchain) lock

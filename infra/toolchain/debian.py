@@ -20,6 +20,10 @@ PACKAGES: Mapping[str, str] = {
     "mmdebstrap": "mmdebstrap",
     "dockerd": "docker.io",
     "iptables": "iptables",
+    "chromium": "chromium",
+    "certutil": "libnss3-tools",
+    "node": "nodejs",
+    "npm": "npm",
 }
 # Where daemons live, which is on root's PATH only.
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from infra import paths
-from infra.toolchain import base, build, builder, debian, engine, plugins, resolve, venv
+from infra.toolchain import base, browser, build, builder, debian, engine, plugins, resolve, venv
 from infra.toolchain.errors import ToolchainError
 from infra.toolchain.groups import Group
 from infra.toolchain.pins import Pin, load_all
@@ -98,6 +98,9 @@ def run(groups: Sequence[str], *, table: bool) -> int:
     installed: list[Installed] = []
     with progress.shown(), ThreadPoolExecutor(max_workers=JOBS) as pool:
         debian.install(_commands(local), progress)
+        if Group.BROWSER in wanted:
+            browser.ensure(progress)
+            rows.append(("lighthouse", browser.version(), "cache (npm)"))
         absent = toolchain.ensure(wanted)
         try:
             program: Future[list[Installed]] | None = None

@@ -12,3 +12,4 @@ class Group(StrEnum):
     UP = "up"
     UNIT = "unit"
     LINT = "lint"
+    BROWSER = "browser"

@@ -41,7 +41,7 @@ class ActionModule(ProcedureAction, ActionBase):
         given = call.arguments
         if given["state"] == "plan":
             return self._plan(call)
-        plan = Plan.model_validate(call.variables[FACT])
+        plan = Plan.model_validate(call.variables["ansible_facts"][FACT])
         if call.check:
             call.did(_would(given["state"], given["step"], plan))
             return {"changed": True}
