@@ -29,7 +29,7 @@ class ActionModule(ProcedureAction, ActionBase):
     asked: `flag`, `window` (seconds; else the stack's). Sets the fact `icupa_rollout` with both and the
     `host` that serves, its `slot` and the `release` in it, whose commands read and write the flag.
     planned: `table` (lines of the release's `flags list`). Adds `groups`, the phases that are left, and
-    `withdraw`: the flag must be turned off for everybody.
+    `withdraw`: the flag must be turned off for everybody; `news`: there is something to announce.
     opened, held: `group`; the second waits for the window and judges it. stopped: `message` says what failed.
     withdrawn: the flag is off now.
     """
@@ -91,6 +91,7 @@ class ActionModule(ProcedureAction, ActionBase):
             call,
             groups=list(plan.groups),
             withdraw=plan.kind is Kind.WITHDRAW,
+            news=plan.kind is not Kind.NOTHING,
             **_outcome(plan.flag, plan.kind, plan.stopped),
         )
 
