@@ -76,6 +76,7 @@ class Linter:
 _ANSIBLE_ENVIRONMENT = {
     "ANSIBLE_LIBRARY": "ansible/plugins/modules",
     "ANSIBLE_ACTION_PLUGINS": "ansible/plugins/action",
+    "ANSIBLE_MODULE_UTILS": "ansible/plugins/module_utils",
     "ANSIBLE_FILTER_PLUGINS": "ansible/plugins/filter",
     "ANSIBLE_ROLES_PATH": "roles",
 }

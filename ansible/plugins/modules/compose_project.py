@@ -47,7 +47,7 @@ options:
   docker_config: {description: Directory with the registry login., type: path}
   timeout: {description: Seconds until everything must be healthy., type: int}
   awaited:
-    description: Services that are waited for; all that are wanted, unless said otherwise.
+    description: Services that are waited for; all that are wanted, where none is named.
     type: list
     elements: str
 attributes:
@@ -268,7 +268,7 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     awaited = {
         name: wanted
         for name, wanted in services.items()
-        if parameters["awaited"] is None or name in parameters["awaited"]
+        if not parameters["awaited"] or name in parameters["awaited"]
     }
     restarts = {container.id: container.restarts for container in containers}
     properties = unit_properties(unit)
@@ -403,7 +403,7 @@ def main() -> None:
             "images": {"type": "list", "elements": "str", "default": []},
             "docker_config": {"type": "path"},
             "timeout": {"type": "int", "default": 180},
-            "awaited": {"type": "list", "elements": "str"},
+            "awaited": {"type": "list", "elements": "str", "default": []},
         },
         required_if=[("state", "started", ("unit", "services")), ("state", "steady", ("services",))],
         supports_check_mode=True,

@@ -20,12 +20,15 @@ CERTIFICATE = Path("/etc/traefik/tls.pem")
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
-    """Answers with the URL of the slot that is routed to, if there is a route."""
+    """Answers with what the route says, if there is one."""
 
     def do_GET(self) -> None:
         """Answer any path."""
-        found = re.search(r"url: (\S+)", ROUTE.read_text()) if ROUTE.exists() else None
-        body = f'{{"serverStatus":{{"{found[1]}":"UP"}}}}' if found else "ok"
+        route = ROUTE.read_text() if ROUTE.exists() else ""
+        urls = re.findall(r"url: (\S+)", route)
+        parts = re.findall(r"(service|fallback): (\S+)", route)
+        said = [f'"{part}":"{name}"' for part, name in sorted(parts, reverse=True)]
+        body = ",".join([*said, *(f'"{url}":"UP"' for url in urls)]) or "ok"
         absent = self.path.startswith("/api/http/routers/") and "routers:" not in MAINTENANCE.read_text()
         self.send_response(404 if absent else 200)
         self.send_header("Content-Length", str(len(body)))

@@ -51,6 +51,7 @@ class Controller:
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "ANSIBLE_LIBRARY": str(PLUGINS / "modules"),
+            "ANSIBLE_MODULE_UTILS": str(PLUGINS / "module_utils"),
             "ANSIBLE_ACTION_PLUGINS": str(PLUGINS / "action"),
         }
 

@@ -162,7 +162,7 @@ def call(*, check: bool = False, **changes: Any) -> Call:
         "docker_config": None,
         "timeout": 1,
         "fence": 0,
-        "awaited": None,
+        "awaited": [],
         **changes,
     }
     return Call(parameters, check)
@@ -343,3 +343,13 @@ def test_watching_says_what_a_crashing_service_logged(world: World) -> None:
     only = {"web": SERVICES["web"]}
     with pytest.raises(module.ConvergeError, match=r"(?s)did not stay up.*a line of its log"):
         module.watch(call(services=only, seconds=4), module.Docker(None))
+
+
+def test_only_what_is_awaited_must_become_healthy(world: World) -> None:
+    """A release is replaced although it is ill itself."""
+    ill = inspected("web", "w1", "running", "unhealthy")
+    world.containers(ill)
+    (world.directory / "after.json").write_text(json.dumps([ill, RUNNING[1]]))
+    assert module.start(call(images=[], awaited=["migrate"]), module.Docker(None))["changed"]
+    with pytest.raises(module.ConvergeError, match="web is unhealthy"):
+        module.start(call(images=[]), module.Docker(None))
