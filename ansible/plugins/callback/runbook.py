@@ -162,7 +162,7 @@ class CallbackModule(CallbackBase):
         if lost:
             result, message = Result.UNCERTAIN, f"lost {', '.join(lost)}"
         elif failed:
-            result, message = Result.FAILED, f"failed on {', '.join(failed)}"
+            result, message = Result.FAILED, f"failed on {', '.join(failed)}" if len(failed) > 1 else ""
         else:
             result, message = Result.OK, ""
         told = "; ".join(part for part in (message, run.message) if part and result is not Result.OK)

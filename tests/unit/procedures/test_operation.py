@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.paths import REPOSITORY
 from infra.record import Evidence, LeaseOverError, Result, Slot
 from infra.record.lease import is_over
 from infra.record.log import Log
@@ -115,6 +116,18 @@ def test_what_the_playbook_does_not_end_is_ended_by_its_hosts(controller: Contro
     ends = [event.result for event in controller.record.events() if event.action == "trial.end"]
     assert ends == [Result.UNCERTAIN, Result.FAILED]
     assert controller.record.state().lock is None
+
+
+def test_the_site_play_takes_the_lease_whatever_its_limit(controller: Controller) -> None:
+    done = controller.play(REPOSITORY / "ansible/playbooks/site.yml", "--limit", "primary")
+    assert done.returncode == 2, done.stdout
+    assert "no value in" in done.stdout.rpartition("site: FAILED")[2], "it came to what this controller lacks"
+    assert actions(controller) == [
+        ("lease.acquire", "started"),
+        ("site.begin", "started"),
+        ("site.end", "failed"),
+        ("lease.release", "failed"),
+    ]
 
 
 def test_check_mode_takes_nothing_and_changes_nothing(controller: Controller) -> None:
