@@ -135,7 +135,8 @@ class Repository:
             response = self._get(page)
             found += self._document(response).get("tags") or []
             following = response.links.get("next", {}).get("url")
-            page = str(response.url.join(following)) if following else None
+            # Path and query only: whatever a registry answers, the login goes to no other host.
+            page = response.url.join(following).raw_path.decode() if following else None
         return sorted(found)
 
     def _labels(self, manifest: Mapping[str, Any]) -> Mapping[str, str]:
@@ -169,7 +170,7 @@ class Repository:
         return document
 
     def _get(self, path: str, accept: str = "application/json") -> httpx.Response:
-        url = path if path.startswith("https://") else f"https://{self._host}/v2/{self._path}/{path}"
+        url = f"https://{self._host}{path if path.startswith('/') else f'/v2/{self._path}/{path}'}"
         try:
             response = self._client.get(url, headers={"Accept": accept}, follow_redirects=True)
         except (httpx.TransportError, UnknownNameError) as error:

@@ -105,6 +105,12 @@ def test_a_beginning_that_several_commits_have_is_refused(
         check("0123456", repository, accept, NOTHING)
 
 
+def test_a_commit_is_found_on_a_later_page_of_tags(registry: oci.Registry, repository: Repository) -> None:
+    digest = push(registry, "f" * 40, "a", "b", "c", "d", "e")
+    assert check("fffffff", repository, accept, NOTHING).digest == digest
+    assert len([asked for asked in registry.asked if "/tags/list" in asked]) > 2
+
+
 def test_two_tags_of_one_image_are_not_ambiguous(registry: oci.Registry, repository: Repository) -> None:
     digest = push(registry, COMMIT, COMMIT[:10])
     assert check(COMMIT[:8], repository, accept, NOTHING).digest == digest
