@@ -92,7 +92,8 @@ def _run(
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "steps"
         file.touch()
-        given["ANSIBLE_CALLBACK_PLUGINS"] = os.pathsep.join([own, str(PLUGINS)])
+        # The killer first: after the last step, nothing of ours may have happened yet.
+        given["ANSIBLE_CALLBACK_PLUGINS"] = os.pathsep.join([str(PLUGINS), own])
         given["KILLER_TRACE"] = str(file)
         given.pop("KILLER_AFTER", None)
         if after is not None:

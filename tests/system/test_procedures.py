@@ -16,6 +16,7 @@ import pytest
 
 from infra import local, paths
 from infra.outputs.read import read_outputs
+from infra.procedures.heartbeat import status_file
 from infra.record import Record, Result, open_record
 from infra.record.lease import is_over
 from infra.record.log import Log
@@ -178,7 +179,8 @@ def test_a_stopped_holder_keeps_its_lease_and_a_dead_ones_heartbeat_ends(tmp_pat
             assert command(SITE).returncode == 2
         finally:
             os.kill(process.pid, signal.SIGCONT)
-        status = next((paths.operations(STACK)).glob("*.json"))
+        status = status_file(STACK, record().state().fencing_token)
+        assert status.exists()
         kill(process)
     eventually(lambda: not status.exists(), "the heartbeat ends with its controller")
     play()

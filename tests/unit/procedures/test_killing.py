@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.controller import Controller
@@ -29,6 +31,18 @@ def test_killed_after_a_step_it_converges(controller: Controller, step: Step) ->
     assert state.active_region == "fra1"
     assert state.lock is None
     assert controller.record.verify().ok
+
+
+def test_killed_after_its_last_step_it_has_not_given_the_lease_back(
+    controller: Controller, tmp_path: Path
+) -> None:
+    playbook = tmp_path / "short.yml"
+    playbook.write_text("- hosts: localhost\n  tasks:\n    - operation: {state: begin, operation: trial}\n")
+    kill_after(Step(1, "operation"), controller.command(playbook), controller.environment)
+    assert controller.record.state().lock is not None
+    assert controller.play(playbook).returncode == 0
+    assert "lease.resume" in {event.action for event in controller.record.events()}
+    assert controller.record.state().lock is None
 
 
 def test_a_run_that_never_comes_to_the_step_is_an_error(controller: Controller) -> None:
