@@ -46,6 +46,7 @@ class Rewritten:
         self.url = store.url
         self.put_if_absent = store.put_if_absent
         self.put_if_match = store.put_if_match
+        self.delete = store.delete
 
     def get(self, key: str) -> Stored:
         if key in self._removed:
