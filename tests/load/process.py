@@ -148,7 +148,8 @@ def running(
     ) as process:
         over = threading.Event()
         try:
-            if process.stdin:
+            with suppress(BrokenPipeError):
+                assert process.stdin
                 process.stdin.write(json.dumps(document) + "\n")
                 process.stdin.flush()
             load = Load(process, order)

@@ -15,7 +15,9 @@ from tests.load import process
 from tests.load.kinds import Credentials
 from tests.load.plan import Kind, Plan, ticks
 from tests.load.process import Load
+from tests.load.report import Report
 from tests.load.wire import Target
+from tests.load.writes import written
 from tests.running import STACK
 
 STREAMS_PER_SESSION = 100
@@ -53,3 +55,18 @@ def loading(plan: Plan, directory: Path = process.OUTPUT) -> Iterator[Load]:
     credentials = Credentials(smoke.token(), secret, _sessions(smoke, plan))
     with process.running(plan, target(outputs), credentials, smoke.token, directory) as load:
         yield load
+
+
+def lossless(load: Load) -> Report:
+    """End the load and see that nothing was lost.
+
+    Raises:
+        AssertionError: a request failed, an acknowledged write is missing or there twice, or the load itself
+            proves nothing; the message has the reasons.
+    """
+    report = load.finish()
+    found = written(load.run, report.acknowledged)
+    good = not (report.failed or report.invalid() or found.missing or found.repeated)
+    writes = f"{len(found.missing)} acknowledged writes missing, {found.repeated} made again"
+    assert good, "\n".join([*report.summary(), writes])
+    return report
