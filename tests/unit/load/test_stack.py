@@ -29,6 +29,7 @@ def test_one_loss_is_enough(
     double: Double,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     fault: Fault | None,
     found: Written,
     said: str | None,
