@@ -92,7 +92,7 @@ def _show(record: Record, console: Console, as_json: bool) -> int:
     if as_json:
         _write_json(state.model_dump(mode="json"))
         return 0
-    console.print(_state_table(state))
+    console.print(_state_table(state, alive=record.living_holder() is not None))
     return 0
 
 
@@ -102,7 +102,7 @@ def _part(host: HostState, slot: Slot) -> str:
     return " (runs)" if slot in host.running else ""
 
 
-def _state_table(state: State) -> Table:
+def _state_table(state: State, *, alive: bool) -> Table:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -123,9 +123,10 @@ def _state_table(state: State) -> Table:
     lock = "free"
     if state.lock is not None:
         holder = state.lock.holder
+        renewed = "is renewed" if alive else f"is over: nobody is at work (take_from={holder.who!r})"
         lock = (
             f"{holder.operation} ({holder.operation_id}) by {holder.who} on {holder.host},"
-            f" since {state.lock.acquired_at:{_TIME}}, token {state.lock.token}"
+            f" since {state.lock.acquired_at:{_TIME}}, token {state.lock.token}; {renewed}"
         )
     table.add_row("lease", lock)
     return table

@@ -122,6 +122,7 @@ class CallbackModule(CallbackBase):
         """End what was not ended, print the block, set the exit code."""
         self._task = ""
         summary = self._summary(stats)
+        atexit.unregister(self._interrupted)
         if summary is None:
             return
         if summary.exit_code is ExitCode.OK:
@@ -180,6 +181,7 @@ class CallbackModule(CallbackBase):
         if run.operation is None and fact:
             run.operation = Operation.parse(json.loads(json.dumps(fact)))
             run.check = run.operation.check
+            atexit.register(self._interrupted)
             run.record, run.stack = json.loads(json.dumps(found.get("record", {}))), found.get("stack", "")
         if "result" in found:
             run.result, run.next = Result(found["result"]), str(found["next"])
@@ -214,6 +216,23 @@ class CallbackModule(CallbackBase):
             if trouble and trouble not in self._troubles:
                 self._troubles.add(trouble)
                 self._display.warning(trouble)
+
+    def _interrupted(self) -> None:
+        """Ansible calls nobody when an operator interrupts it."""
+        run = self._run
+        if run.operation is None:
+            return
+        summary = Summary(
+            run.operation.name,
+            run.operation.id,
+            Result.UNCERTAIN,
+            "interrupted: nothing more is done; the lease stays, as if this had been killed",
+            run.done,
+            time.monotonic() - run.started,
+            check=run.check,
+        )
+        if not run.check:
+            self._print(summary)
 
     def _print(self, summary: Summary) -> None:
         self._display.display(summary.render())

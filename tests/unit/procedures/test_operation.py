@@ -201,6 +201,20 @@ def test_a_killed_run_is_taken_up_by_the_same_command_and_by_nobody_else(control
     assert controller.record.state().active_region == "fra1"
 
 
+def test_an_interrupted_run_says_how_to_go_on(controller: Controller) -> None:
+    gate = controller.home / "gate"
+    with controller.playing(TRIAL, "-e", "region=fra1", "-e", f"gate={gate}") as first:
+        eventually(lambda: holds(controller), "it is in the middle")
+        os.killpg(first.pid, signal.SIGINT)
+        output, _ = first.communicate()
+    assert first.returncode == 99, output
+    block = output.rpartition("trial: UNCERTAIN")[2]
+    assert "did       moved to in-between" in block
+    assert "run the same command again" in block
+    gate.touch()
+    assert controller.play(TRIAL, "-e", "region=fra1").returncode == 0
+
+
 @pytest.mark.parametrize("option", ["take_from=ada", "take_over=true"])
 def test_the_lease_of_a_killed_run_is_taken_by_who_may(controller: Controller, option: str) -> None:
     gate = controller.home / "gate"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,22 @@ def test_bootstraps_shows_and_verifies(
     assert json.loads(run(capsys, "--url", url, "--json", "events")[1])[0]["action"] == "bootstrap"
     assert "bootstrap" in run(capsys, "--url", url, "events")[1]
     assert "1 events, chain complete" in run(capsys, "--url", url, "verify")[1]
+
+
+def test_shows_whether_whoever_holds_the_lease_is_at_work(
+    tmp_path: Path,
+    url: str,
+    first: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(first))
+    run(capsys, "--url", url, "bootstrap")
+    record = Record(DirectoryStore(tmp_path / "record"))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+        record.acquire("deploy", who="ada", pid=other.pid)
+        assert "token 1; is renewed" in run(capsys, "--url", url, "show")[1]
+    assert "is over: nobody is at work (take_from='ada')" in run(capsys, "--url", url, "show")[1]
 
 
 def test_verify_fails_for_a_tampered_event(
