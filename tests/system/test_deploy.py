@@ -13,9 +13,11 @@ import docker
 import pytest
 
 from infra import local, paths
+from infra.dns.client import open_client, secret_of
 from infra.outputs.read import read_outputs
 from infra.record import Event, Record, Result, open_record
 from infra.record.evidence import named_by
+from infra.site.secrets import open_resolver
 from tests import releases
 from tests.load.plan import Plan
 from tests.load.stack import loading
@@ -215,7 +217,7 @@ def _has_evidence(name: str) -> None:
 
 
 def _converges_after_kills(commands: dict[str, list[str]], kills: int) -> None:
-    """Kill runs that go to and fro; each, run again, comes to its end, and the service never stops answering."""
+    """Kill runs that go to and fro; each, run again, comes to its end, and the service always answers."""
     aims = list(commands)
     steps = trace(commands[aims[0]])
     assert len(steps) >= STEPS_AT_LEAST
@@ -307,12 +309,14 @@ def everything() -> dict[str, str]:
     }
     for place in local.MACHINES:
         found[place.name] = machine(place).shell(
-            "find /opt/icupa /var/lib/icupa /etc/systemd/system -xdev -type f | sort | xargs -d '\\n' sha256sum;"
+            "find /opt/icupa /var/lib/icupa /etc/systemd/system -xdev -type f -exec sha256sum {} + | sort;"
             " docker ps --all --no-trunc --format '{{.ID}} {{.Image}} {{.Names}} {{.State}}' | sort;"
             " docker image ls --all --quiet --no-trunc | sort"
         )
     outputs = read_outputs(STACK)
-    found["dns"] = _shell(f"dig +short @{outputs.settings.dns.server} {outputs.domain} A")
+    reference = secret_of(outputs.settings.dns)
+    secret = open_resolver(outputs.secretstore, STACK, outputs.record, [reference])(reference)
+    found["dns"] = str(open_client(outputs.settings.dns, secret).read(outputs.domain))
     return found
 
 
