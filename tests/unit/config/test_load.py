@@ -16,6 +16,7 @@ import yaml
 from infra.config.__main__ import main
 from infra.config.load import ConfigurationError, load_file, load_runtime, stack_file, stack_names, validate
 from infra.config.model import Role, Switches, Variables
+from infra.secrets.catalogue import Channel
 
 Config = dict[str, Any]
 Change = Callable[[Config], object]
@@ -499,3 +500,24 @@ def test_command_accepts_all_stacks(capsys: pytest.CaptureFixture[str]) -> None:
 def test_command_fails_for_a_refused_stack(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--stack", "prod"]) == 1
     assert "stacks/Pulumi.prod.yaml" in capsys.readouterr().err
+
+
+def test_a_webhook_in_clear_text_is_refused_and_not_shown() -> None:
+    url = "https://hooks.slack.example/services/T0/B0/secret"
+    error = refusal(put("notifications.ops_ai", url))
+    assert "icupa:notifications.ops_ai: found a value of" in str(error)
+    assert "a reference ${secret:<name>}" in str(error)
+    assert url not in str(error)
+
+
+def test_every_channel_has_a_webhook_of_its_own() -> None:
+    notifications = load_file("production").notifications
+    references = [notifications.webhook(channel) for channel in Channel]
+    assert references == [f"${{secret:slack-webhook-{channel}}}" for channel in Channel]
+    assert "notifications.status: found nothing" in str(refusal(drop("notifications.status")))
+
+
+def test_a_supabase_project_is_named_as_in_its_url() -> None:
+    error = str(refusal(put("supabase.projects", ["https://x.supabase.co"])))
+    assert "icupa:supabase.projects[0]" in error
+    assert "the reference of a Supabase project" in error

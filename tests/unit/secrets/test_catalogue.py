@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 
 from infra import local
 from infra.secrets import generators, references
-from infra.secrets.catalogue import CATALOGUE
+from infra.secrets.catalogue import CATALOGUE, Channel, slack_webhook
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -71,3 +72,10 @@ def test_the_recipient_of_backups_follows_from_the_identity_and_from_nothing_els
     assert generators.age_recipient(generators.age_identity()).startswith("age1")
     with pytest.raises(ValueError, match="not an age identity"):
         generators.age_recipient("AGE-SECRET-KEY-1CANARY")
+
+
+@pytest.mark.parametrize("channel", Channel)
+def test_webhooks_lead_to_the_vendors_double_on_local(channel: Channel) -> None:
+    url = CATALOGUE[slack_webhook(channel)].generate()
+    base = rf"https://{re.escape(local.VENDORS.host)}/slack/services"
+    assert re.fullmatch(rf"{base}/T[A-Z0-9]{{10}}/B[A-Z0-9]{{10}}/[A-Za-z0-9]{{24}}", url)

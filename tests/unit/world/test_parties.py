@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from infra import local
+from infra.secrets.catalogue import Channel
 from infra.secretstore.mounts import MOUNTS
 from infra.world import acme, login, nameserver, registry, traces, vendors
 from reference.vendors.settings import Seed, Settings
@@ -43,6 +44,8 @@ def test_the_mounted_seed_is_what_the_vendors_double_reads() -> None:
     seed = Seed.model_validate_json(mounted(local.VENDORS, "seed.json"))
     assert seed.openai.api_keys == ("openai-api-key",)
     assert seed.slack.tokens == ("slack-token",)
+    assert sorted(seed.slack.webhooks.values()) == sorted(Channel)
+    assert set(seed.slack.webhooks.values()) <= set(vendors.SLACK_CHANNELS)
     assert seed.pagerduty.tokens == ("pagerduty-api-token",)
 
 
