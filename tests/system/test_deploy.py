@@ -20,8 +20,7 @@ from infra.record.evidence import named_by
 from infra.site.secrets import open_resolver
 from tests import releases
 from tests.load.plan import Plan
-from tests.load.stack import loading
-from tests.load.writes import written
+from tests.load.stack import loading, lossless
 from tests.running import PULUMI_UP, STACK, command, machine, play, serves, succeeds
 from tests.system.killing import kill_after, spread, trace
 from tests.waiting import eventually
@@ -108,10 +107,7 @@ def nothing_lost(plan: Plan = LOAD) -> Iterator[None]:
         load.await_requests(round(plan.rate))
         yield
         load.await_requests(round(plan.rate * 2))
-        report = load.finish()
-        run = load.run
-    assert not report.failed, report.summary()
-    assert written(run, report.acknowledged).missing == ()
+        lossless(load)
 
 
 @dataclass(frozen=True)
