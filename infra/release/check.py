@@ -63,25 +63,24 @@ class Known:
         return list(found.values())
 
 
-def check(
-    asked: str,
-    repository: Repository,
-    verify: Callable[[str, str], None],
-    known: Known,
-    *,
-    record_first: bool = False,
-) -> Checked:
+def from_record(asked: str, image: str, known: Known) -> Checked | None:
+    """The release, if the record knows it as good and it is on every host: nobody else has to be asked.
+
+    Raises:
+        ReleaseError: it is not the name of a release.
+    """
+    return _recorded(parse_request(asked, image), image, known)
+
+
+def check(asked: str, repository: Repository, verify: Callable[[str, str], None], known: Known) -> Checked:
     """Find and verify a release; `verify` gets image and digest and raises where they are not signed.
 
-    `record_first` takes a release that the record knows as good, and that is on every host, without asking
-    anybody: a rollback. Otherwise that is the way out where the registry does not answer.
+    Where the registry does not answer, a release that `from_record` knows is the way out.
 
     Raises:
         ReleaseError: with what was asked for, where, and what was found.
     """
     request = parse_request(asked, repository.image)
-    if record_first and (recorded := _recorded(request, repository.image, known)):
-        return recorded
     try:
         image = _find(request, repository)
         verify(repository.image, image.digest)

@@ -11,7 +11,7 @@ import httpx
 from infra.config.model import Rfc2136Dns
 from infra.outputs.model import StackOutputs
 from infra.record import RecordError, open_record
-from infra.release.check import Known, check
+from infra.release.check import Known, check, from_record
 from infra.release.model import Checked, HostImage, ReleaseError
 from infra.release.registry import Login, RegistryAuth, Repository, UnreachableError
 from infra.release.signature import Verifier
@@ -31,16 +31,24 @@ def check_release(
     *,
     record_first: bool = False,
 ) -> Checked:
-    """Find and verify what an operator asked for; see `infra.release.check`. Raises ReleaseError."""
+    """Find and verify what an operator asked for; see `infra.release.check`.
+
+    `record_first` takes a release that the record knows as good, and that is on every host, without asking
+    the registry or reading a secret: a rollback.
+
+    Raises:
+        ReleaseError: with what was asked for, where, and what was found.
+    """
     image = outputs.release.image
     try:
         state = open_record(outputs.record).state()
+        good = [release for release in (state.release, *state.previous_releases) if release.image == image]
+        known = Known(good, on_hosts)
+        if record_first and (recorded := from_record(asked, image, known)):
+            return recorded
         login, public_key = _login(outputs, stack), _public_key(outputs, stack)
     except (RecordError, SecretStoreError, SecretsError) as error:
         raise ReleaseError(f"release {asked}: {error}") from error
-    known = Known(
-        [release for release in (state.release, *state.previous_releases) if release.image == image], on_hosts
-    )
     names = _names(outputs)
 
     def verify(of: str, digest: str) -> None:
@@ -48,7 +56,7 @@ def check_release(
         Verifier(public_key, login, outputs.settings.trust, address).verify(of, digest)
 
     with _client(outputs, names, login) as client:
-        return check(asked, Repository(image, client), verify, known, record_first=record_first)
+        return check(asked, Repository(image, client), verify, known)
 
 
 def _names(outputs: StackOutputs) -> Names:

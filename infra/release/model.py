@@ -110,7 +110,10 @@ def host_images(
     known = variables["hostvars"]
     names = variables["groups"][MACHINES] if hosts is None else hosts
     return {
-        name: [HostImage.parse(entry) for entry in json.loads(json.dumps(known[name].get(IMAGES_FACT) or []))]
+        name: [
+            HostImage.parse(entry)
+            for entry in json.loads(json.dumps(known[name].get("ansible_facts", {}).get(IMAGES_FACT) or []))
+        ]
         for name in names
     }
 

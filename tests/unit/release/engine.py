@@ -87,7 +87,7 @@ def compose(arguments: list[str]) -> int:
         engine["environment"] = dict(os.environ)
         script = engine["script"]
     container = arguments[arguments.index("--name") + 1]
-    with subprocess.Popen(["bash", "-c", f"exec {sys.executable} -c {script!r}"]) as process:
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
         (HERE / f"{container}.pid").write_text(str(process.pid))
         return process.wait()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.release.check import Known, check
+from infra.release.check import Known, check, from_record
 from infra.release.model import HostImage, Kind, ReleaseError, parse_request
 from infra.release.registry import Login, NotFoundError, RegistryAuth, Repository, UnreachableError
 from infra.release.signature import UnsignedError, Verifier
@@ -257,18 +257,19 @@ class TestWithoutTheRegistry:
         with pytest.raises(UnreachableError, match="answers 503"):
             check(DIGEST, repository, accept, NOTHING)
 
-    def test_a_rollback_asks_nobody(self, registry: oci.Registry, repository: Repository) -> None:
+    def test_a_rollback_to_what_is_recorded_asks_nobody(self) -> None:
         known = Known([release(DIGEST)], on_hosts(DIGEST))
-        assert check(DIGEST, repository, refuse, known, record_first=True).verified == "record"
-        assert registry.asked == []
+        found = from_record(COMMIT[:7], IMAGE, known)
+        assert found is not None
+        assert (found.reference, found.verified) == (f"{IMAGE}@{DIGEST}", "record")
 
-    def test_a_rollback_to_what_is_not_recorded_is_verified(
-        self, registry: oci.Registry, repository: Repository
-    ) -> None:
-        digest = push(registry, COMMIT)
+    def test_a_rollback_to_anything_else_is_looked_up(self) -> None:
+        digest = f"sha256:{'2' * 64}"
         known = Known([release(DIGEST, OTHER_COMMIT)], on_hosts(DIGEST, digest))
-        with pytest.raises(UnsignedError):
-            check(digest, repository, refuse, known, record_first=True)
+        assert from_record(digest, IMAGE, known) is None
+        assert from_record("latest", IMAGE, known) is None
+        with pytest.raises(ReleaseError, match="accepted: a digest"):
+            from_record("sha256:1", IMAGE, known)
 
     def test_a_deploy_is_verified_although_the_record_knows_it(
         self, registry: oci.Registry, repository: Repository
