@@ -76,16 +76,23 @@ def _route_checks(runtime: HostRuntime) -> list[dict[str, Any]]:
     ]
 
 
-def checks(runtime: HostRuntime) -> list[dict[str, Any]]:
-    """What proxy and login answer when the slot serves, for the module `service_answers`."""
+def maintenance_checks(runtime: HostRuntime) -> list[dict[str, Any]]:
+    """That the proxy gives the maintenance answer, or does not; the service itself may be in trouble."""
     return [
-        *_route_checks(runtime),
         {
             "service": names.TRAEFIK,
             "port": names.TRAEFIK_INTERNAL_PORT,
             "path": f"/api/http/routers/{names.MAINTENANCE}@file",
             "status": _OK if runtime.maintenance else _NOT_FOUND,
-        },
+        }
+    ]
+
+
+def checks(runtime: HostRuntime) -> list[dict[str, Any]]:
+    """What proxy and login answer when the slot serves, for the module `service_answers`."""
+    return [
+        *_route_checks(runtime),
+        *maintenance_checks(runtime),
         {"service": names.OAUTH2_PROXY, "port": names.OAUTH2_PROXY_PORT, "path": "/ready", "contains": ""},
     ]
 

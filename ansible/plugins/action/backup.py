@@ -55,7 +55,7 @@ class ActionModule(ProcedureAction, ActionBase):
     def _take(self, call: Call) -> dict[str, Any]:
         if call.host != call.record.state().active_host:
             return _skipped("another host serves: its database is the one to back up")
-        if names.POSTGRES not in call.variables["icupa_project"]["compose"]["services"]:
+        if names.POSTGRES not in call.variables["icupa_project"].get("compose", {}).get("services", {}):
             raise BackupError(
                 "this environment has no PostgreSQL of its own: backups of a managed database (Supabase) are"
                 " its provider's, see the project's Database > Backups"
@@ -75,9 +75,7 @@ class ActionModule(ProcedureAction, ActionBase):
             timeout=call.arguments["timeout"],
         )
         if call.check:
-            call.did(
-                f"back up database {names.DATABASE} of {call.host}, prove it by a restore, copy it away"
-            )
+            call.did(f"back up database {names.DATABASE} of {call.host}, prove it by a restore, copy it away")
             return {"changed": True}
         manifest = Manifest.parse(
             {**answer["backup"], "environment": call.outputs.environment, "host": call.host}

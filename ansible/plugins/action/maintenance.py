@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ansible.plugins.action import ActionBase
@@ -99,11 +100,18 @@ class ActionModule(ProcedureAction, ActionBase):
             "cancelled": (lambda state: state.with_window(None), plan.says),
         }
         change, said = changes[given["state"]]
+        if given["step"] and given["state"] in ("on", "off") and plan.act is Act.WINDOW:
+            change = _with_step(change, given["step"])
         details = {"step": given["step"]} if given["step"] else {}
         event = call.lease.update(f"maintenance.{given['state']}", change, why=why, details=details)
         if said:
             call.did(said)
         return event.state or call.record.state()
+
+
+def _with_step(change: Callable[[State], State], step: str) -> Callable[[State], State]:
+    """The change, and that a step of the window is over with it."""
+    return lambda state: change(state).with_window_step(step)
 
 
 def _would(state: str, step: str | None, plan: Plan) -> str:

@@ -17,7 +17,7 @@ from infra.smoke.target import TargetError, find_target
 
 
 class ActionModule(ActionBase):
-    """`region` checks a region's name, not the public one."""
+    """`region`: its name, not the public one; `health: false` lets the service be down in maintenance."""
 
     _supports_check_mode = True
     _requires_connection = False
@@ -26,7 +26,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run all checks; fails where one does. Changes nothing but a test voucher, made and voided."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec={"region": {"type": "str"}})
+        _, arguments = self.validate_argument_spec(
+            argument_spec={"region": {"type": "str"}, "health": {"type": "bool", "default": True}}
+        )
         variables = task_vars or {}
         outputs = StackOutputs.model_validate(json.loads(json.dumps(variables["icupa_outputs"])))
         try:
@@ -34,7 +36,7 @@ class ActionModule(ActionBase):
         except TargetError as error:
             raise AnsibleActionFail(str(error)) from None
         results = []
-        for found in report.run(Smoke(target).checks()):
+        for found in report.run(Smoke(target).checks(health=arguments["health"])):
             Display().display(found.line)
             results.append(found)
         report.write(target.report, target.name, results)

@@ -31,6 +31,11 @@ def edge_checks(runtime: dict[str, Any]) -> list[dict[str, Any]]:
     return edge.checks(HostRuntime.parse(plain(runtime)))
 
 
+def maintenance_checks(runtime: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the proxy must answer, whether the service runs or not."""
+    return edge.maintenance_checks(HostRuntime.parse(plain(runtime)))
+
+
 def idle_services(project: dict[str, Any], runtime: dict[str, Any]) -> list[str]:
     """Services of slots that must not run."""
     return edge.idle_services(plain(project), HostRuntime.parse(plain(runtime)))
@@ -41,4 +46,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to filter."""
-        return {"route_files": route_files, "edge_checks": edge_checks, "idle_services": idle_services}
+        return {
+            "route_files": route_files,
+            "edge_checks": edge_checks,
+            "maintenance_checks": maintenance_checks,
+            "idle_services": idle_services,
+        }

@@ -47,6 +47,9 @@ def test_the_filter_takes_the_variables_of_the_inventory(
     variables = runtime.model_dump(mode="json")
     assert plugin.route_files(project, variables) == edge.route_files(project, runtime)
     assert plugin.edge_checks(variables) == edge.checks(runtime)
+    (check,) = plugin.maintenance_checks(variables)
+    assert check in edge.checks(runtime)
+    assert "maintenance" in check["path"]
 
 
 def test_the_last_good_release_is_the_fallback_while_it_runs(

@@ -218,6 +218,12 @@ def test_in_maintenance_its_answer_is_what_is_right(run: Callable[..., dict[str,
     assert {name: result.detail for name, result in found.items() if result.status is not Status.OK} == {}
     assert found["maintenance, program"].detail == "503, application/json, again after 120 s"
     assert "write read back" not in found
+    assert {"health with token", "readiness"} <= set(found)
+
+
+def test_in_maintenance_the_service_may_be_down() -> None:
+    assert "health with token" not in dict(Smoke(target(maintenance=True)).checks(health=False))
+    assert "health with token" in dict(Smoke(target()).checks(health=False)), "but only then"
 
 
 @pytest.mark.parametrize(
