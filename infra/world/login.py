@@ -24,6 +24,11 @@ PROXY_CLIENT = "agents"
 SMOKE_CLIENT = "smoke"
 EXPIRING_CLIENT = "expiring"
 """Client whose tokens are valid for one second."""
+TENANT_CLIENTS = {
+    group: tuple(f"tenant-{group}-{number}" for number in (1, 2, 3))
+    for group in ("internal", "pilot", "full")
+}
+"""Clients of programs by the tenant group that their tokens name (CFG-3); several, as callers have limits."""
 ACCESS_TOKEN_TTL = 600
 """Seconds."""
 
@@ -79,6 +84,11 @@ def settings() -> dict[str, Any]:
                 "access_token_ttl": 1,
                 **machine_client,
             },
+            *(
+                {"client_id": client, "secret": SMOKE_CLIENT, "tenant_group": group, **machine_client}
+                for group, names in TENANT_CLIENTS.items()
+                for client in names
+            ),
         ],
     }
 

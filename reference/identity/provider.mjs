@@ -87,6 +87,11 @@ const provider = new Provider(settings.issuer, {
       useGrantedResource: () => true,
     },
   },
+  // A program belongs to a tenant group as a person does; the service gives whoever has none the last one.
+  extraTokenClaims: (ctx, token) => {
+    const group = clientSettings.get(token.clientId)?.tenant_group;
+    return group ? { tenant_group: group } : undefined;
+  },
   interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
   loadExistingGrant,
   findAccount: (ctx, id) => {

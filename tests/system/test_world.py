@@ -193,6 +193,20 @@ def test_the_login_issues_tokens_for_who_asks_and_for_nobody_else(
     assert wrong.status_code == 401
 
 
+@pytest.mark.parametrize("group", login.TENANT_CLIENTS)
+def test_the_login_says_which_tenants_a_program_is_of(
+    client: httpx.Client, secret: Secret, group: str
+) -> None:
+    for name in login.TENANT_CLIENTS[group]:
+        answer = client.post(
+            f"{login.ISSUER}/token",
+            data={"grant_type": "client_credentials"},
+            auth=(name, secret("login-smoke-secret")),
+        )
+        token = str(answer.raise_for_status().json()["access_token"])
+        assert claims(client, token, login.AUDIENCE)["tenant_group"] == group
+
+
 def registry_login(secret: Secret) -> tuple[str, str]:
     return REGISTRY_USER, secret("registry-password")
 

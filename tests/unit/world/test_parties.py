@@ -80,6 +80,14 @@ def test_tests_can_get_tokens_that_expire_and_tokens_for_somebody_else() -> None
     assert "resources" not in clients[login.PROXY_CLIENT]
 
 
+def test_tests_can_get_tokens_of_each_tenant_group() -> None:
+    clients = {client["client_id"]: client for client in login.settings()["clients"]}
+    assert set(login.TENANT_CLIENTS) == {"internal", "pilot", "full"}
+    for group, names in login.TENANT_CLIENTS.items():
+        assert {clients[name]["tenant_group"] for name in names} == {group}
+    assert "tenant_group" not in clients[login.SMOKE_CLIENT]
+
+
 def test_acme_validates_by_dns_through_the_resolver_and_keeps_its_accounts() -> None:
     configuration = acme.configuration()
     (provisioner,) = configuration["authority"]["provisioners"]
