@@ -1,0 +1,87 @@
+"""Tenants who talk to the running local stack: each group at a steady pace, below the callers' limits."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from infra.outputs.read import read_outputs
+from infra.smoke.checks import Smoke
+from infra.smoke.target import find_target
+from infra.world import login
+from tests.running import STACK
+from tests.waiting import eventually
+
+PAUSE_SECONDS = 0.7
+"""Between two turns of one caller: 85 a minute of the 120 that it may have."""
+
+
+@dataclass
+class Talk:
+    """What the tenants were answered: status by tenant group, and what went wrong on the way."""
+
+    answers: dict[str, Counter[int]] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+    def total(self) -> int:
+        """Answers of any kind."""
+        return sum(answers.total() for answers in self.answers.values())
+
+    def failures(self) -> dict[str, int]:
+        """Answers that are no 200, by group and status, and requests without an answer."""
+        failed = {
+            f"{group} {status}": count
+            for group, answers in self.answers.items()
+            for status, count in answers.items()
+            if status != httpx.codes.OK
+        }
+        return failed | Counter(self.broken)
+
+
+def smoke() -> Smoke:
+    """The stack as its users see it."""
+    return Smoke(find_target(read_outputs(STACK), STACK))
+
+
+def program(seen: Smoke, name: str) -> httpx.Client:
+    """A client of the service with a token of its own."""
+    return seen.client(headers={"Authorization": f"Bearer {seen.token(name)}"})
+
+
+@contextmanager
+def talking(groups: Sequence[str] = tuple(login.TENANT_CLIENTS)) -> Iterator[Talk]:
+    """Let the callers of some groups talk while the block runs."""
+    talk = Talk({group: Counter() for group in groups})
+    seen, over = smoke(), threading.Event()
+
+    def converse(group: str, client: httpx.Client, session: str) -> None:
+        with client:
+            while not over.wait(PAUSE_SECONDS):
+                try:
+                    answer = client.post(
+                        f"/api/agents/sessions/{session}/messages", json={"message": "What is good today?"}
+                    )
+                except httpx.HTTPError as error:
+                    talk.broken.append(f"{group} {type(error).__name__}")
+                else:
+                    talk.answers[group][answer.status_code] += 1
+
+    threads = []
+    try:
+        for group in groups:
+            for name in login.TENANT_CLIENTS[group]:
+                client = program(seen, name)
+                session = str(client.post("/api/agents/sessions").raise_for_status().json()["id"])
+                threads.append(threading.Thread(target=converse, args=(group, client, session), daemon=True))
+                threads[-1].start()
+        eventually(lambda: all(talk.answers[group] for group in groups), "everybody talks", 30)
+        yield talk
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(30)
