@@ -59,26 +59,26 @@ def talking(groups: Sequence[str] = tuple(login.TENANT_CLIENTS)) -> Iterator[Tal
     talk = Talk({group: Counter() for group in groups})
     seen, over = smoke(), threading.Event()
 
-    def converse(group: str, client: httpx.Client, session: str) -> None:
-        with client:
+    def converse(group: str, name: str) -> None:
+        with program(seen, name) as client:
+            opened = client.post("/api/agents/sessions").raise_for_status()
+            path = f"/api/agents/sessions/{opened.json()['id']}/messages"
             while not over.wait(PAUSE_SECONDS):
                 try:
-                    answer = client.post(
-                        f"/api/agents/sessions/{session}/messages", json={"message": "What is good today?"}
-                    )
+                    answer = client.post(path, json={"message": "What is good today?"})
                 except httpx.HTTPError as error:
                     talk.broken.append(f"{group} {type(error).__name__}")
                 else:
                     talk.answers[group][answer.status_code] += 1
 
-    threads = []
+    threads = [
+        threading.Thread(target=converse, args=(group, name), daemon=True)
+        for group in groups
+        for name in login.TENANT_CLIENTS[group]
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        for group in groups:
-            for name in login.TENANT_CLIENTS[group]:
-                client = program(seen, name)
-                session = str(client.post("/api/agents/sessions").raise_for_status().json()["id"])
-                threads.append(threading.Thread(target=converse, args=(group, client, session), daemon=True))
-                threads[-1].start()
         eventually(lambda: all(talk.answers[group] for group in groups), "everybody talks", 30)
         yield talk
     finally:
