@@ -40,12 +40,12 @@ _WAYS = (
 
 
 def requested(
-    *, switch: Any = None, to: Any = None, given: Any = None, preset: Any = None, rest: str = ""
+    *, switch: Any = None, to: Any = None, given: Any = None, preset: Any = None, raw: str = ""
 ) -> Wanted:
     """Switches that extra variables name, in the order of `Switch`.
 
-    `given` is `set`: a mapping, or its JSON. A space in `-e set='{"A": true}'` ends the value for Ansible,
-    which hands over what follows apart: that is `rest`.
+    `given` is `set`: a mapping, or its JSON. A space in `-e set='{"A": true}'` ends the value for Ansible:
+    `raw` is what the command line has.
 
     Raises:
         ProcedureError: it is not one of the ways to say it; the message lists everything that is accepted.
@@ -55,7 +55,7 @@ def requested(
         raise ProcedureError(f"{_WAYS}; switches: {_names()}")
     if ways == ["preset"]:
         return _preset(str(preset))
-    wanted = {str(switch): to} if ways == ["switch"] else _mapping(given, rest)
+    wanted = {str(switch): to} if ways == ["switch"] else _mapping(given, raw)
     unknown = [name for name in wanted if name not in Switch.__members__]
     if unknown:
         raise ProcedureError(f"no switch is called {', '.join(map(repr, unknown))}; accepted: {_names()}")
@@ -112,10 +112,14 @@ class Outcome:
     message: str
 
 
-def outcome(wanted: Mapping[Switch, bool], places: Sequence[Place]) -> Outcome:
+def outcome(wanted: Mapping[Switch, bool], places: Sequence[Place], *, check: bool = False) -> Outcome:
     """OK where every place has the switches, uncertain and exactly where not otherwise."""
     done = [place.name for place in places if not place.problem]
     missing = [f"{place.name} ({place.problem})" for place in places if place.problem]
+    if check:
+        unsaid = f"; can't be said of {'; '.join(missing)}" if missing else ""
+        result = Result.UNCERTAIN if missing else Result.OK
+        return Outcome(result, f"{said(wanted)}; would be set on {', '.join(done) or 'nothing'}{unsaid}")
     if not missing:
         return Outcome(Result.OK, f"{said(wanted)}; in effect on {', '.join(done)}")
     where = f"in effect on {', '.join(done)}" if done else "in effect nowhere yet"
@@ -138,19 +142,22 @@ def _preset(name: str) -> Wanted:
     return dict(PRESETS[name])
 
 
-def _mapping(given: Any, rest: str) -> dict[str, Any]:
-    document = given
-    if isinstance(given, str):
-        try:
-            document = json.loads(f"{given} {rest}" if rest else given)
-        except ValueError:
-            document = None
-    if not isinstance(document, Mapping):
-        raise ProcedureError(
-            f"set must be a JSON object of switches, as in -e set='{{\"FEATURE_AGENT_CHAT\": false}}';"
-            f" switches: {_names()}"
-        )
-    return {str(name): value for name, value in document.items()}
+def _mapping(given: Any, raw: str) -> dict[str, Any]:
+    for found in (given, raw):
+        document = _parsed(found) if isinstance(found, str) else found
+        if isinstance(document, Mapping):
+            return {str(name): value for name, value in document.items()}
+    raise ProcedureError(
+        f"set must be a JSON object of switches, as in -e set='{{\"FEATURE_AGENT_CHAT\": false}}';"
+        f" switches: {_names()}"
+    )
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _value(name: str, value: Any) -> bool:

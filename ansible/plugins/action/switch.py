@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ansible import context
 from ansible.plugins.action import ActionBase
 from infra.procedures import lease, switch
 from infra.procedures.action import Call, ProcedureAction
@@ -75,7 +76,7 @@ class ActionModule(ProcedureAction, ActionBase):
             to=given["to"],
             given=given["set"],
             preset=given["preset"],
-            rest=str(call.variables.get("_raw_params", "")),
+            raw=_on_the_command_line("set"),
         )
         before = call.record.state().switches
         return {
@@ -169,12 +170,18 @@ class ActionModule(ProcedureAction, ActionBase):
             Place(f"the functions of {project}", str(problem))
             for project, problem in lease.plain(functions or {}).items()
         ]
-        found = switch.outcome(wanted, places)
+        found = switch.outcome(wanted, places, check=call.check)
         return {
             "result": found.result.value,
             "message": found.message,
             "places": {place.name: place.problem or "in effect" for place in places},
         }
+
+
+def _on_the_command_line(name: str) -> str:
+    """An extra variable as it was typed, spaces and all; empty where it was not given as `-e name=…`."""
+    typed = [str(given) for given in context.CLIARGS.get("extra_vars") or ()]
+    return next((given.partition("=")[2] for given in typed if given.startswith(f"{name}=")), "")
 
 
 def _runtimes(call: Call, switches: Mapping[str, str]) -> dict[str, Any]:

@@ -22,9 +22,12 @@ REALTIME = Switch.AI_REALTIME_ENABLED
         ({"switch": "FEATURE_AGENT_CHAT", "to": True}, {CHAT: True}),
         ({"switch": "FEATURE_AGENT_CHAT", "to": "True"}, {CHAT: True}),
         ({"given": '{"FEATURE_AGENT_CHAT":false}'}, {CHAT: False}),
-        ({"given": '{"FEATURE_AGENT_CHAT":', "rest": "false}"}, {CHAT: False}),
+        ({"given": '{"FEATURE_AGENT_CHAT":', "raw": '{"FEATURE_AGENT_CHAT": false}'}, {CHAT: False}),
         (
-            {"given": '{"FEATURE_AGENT_CHAT":', "rest": 'false, "AI_REALTIME_ENABLED": true}'},
+            {
+                "given": '{"FEATURE_AGENT_CHAT":',
+                "raw": '{"FEATURE_AGENT_CHAT": false, "AI_REALTIME_ENABLED": true}',
+            },
             {REALTIME: True, CHAT: False},
         ),
         ({"given": {"FEATURE_AGENT_CHAT": False, "FEATURE_AGENT_VOICE": "on"}}, {CHAT: False, VOICE: True}),
@@ -55,7 +58,10 @@ def test_every_way_to_say_it(given: dict[str, Any], wanted: switch.Wanted) -> No
         ({"given": {}}, "set names no switch; accepted: AI_REALTIME_ENABLED"),
         ({"given": "FEATURE_AGENT_CHAT=off"}, "set must be a JSON object of switches"),
         ({"given": "[1]"}, "set must be a JSON object of switches"),
-        ({"given": '{"FEATURE_AGENT_CHAT":', "rest": "nonsense}"}, "set must be a JSON object of switches"),
+        (
+            {"given": '{"FEATURE_AGENT_CHAT":', "raw": '{"FEATURE_AGENT_CHAT": nonsense}'},
+            "set must be a JSON object of switches",
+        ),
     ],
 )
 def test_what_is_not_said_well_is_refused_with_what_is_accepted(given: dict[str, Any], said: str) -> None:
@@ -108,3 +114,13 @@ def test_it_is_said_exactly_where_they_are_not_confirmed() -> None:
     )
     nowhere = switch.outcome({CHAT: False}, [Place("primary", "x"), Place("standby", "y")])
     assert "in effect nowhere yet, but NOT CONFIRMED on primary (x); standby (y)" in nowhere.message
+
+
+def test_a_dry_run_says_where_they_would_be_set() -> None:
+    places = [Place("primary"), Place("standby", "unreachable")]
+    assert switch.outcome({CHAT: False}, places[:1], check=True).message == (
+        "FEATURE_AGENT_CHAT off; would be set on primary"
+    )
+    found = switch.outcome({CHAT: False}, places, check=True)
+    assert found.result is Result.UNCERTAIN
+    assert found.message.endswith("would be set on primary; can't be said of standby (unreachable)")
