@@ -100,7 +100,7 @@ def service(context: Context) -> Service:
         scratch=(Scratch("/tmp", 64),),  # noqa: S108 - a memory-backed directory of the container's own
         ports=(Port("http", names.AGENTS_PORT),),
         health=Health(
-            startup=_probe("/health", 1, 60),
+            startup=_probe("/health", 0.5, 120),
             readiness=_probe("/health/ready", 2, 2),
             liveness=_probe("/health", 10, 3),
         ),
