@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infra.outputs.model import StackOutputs
 from infra.outputs.read import read_outputs
-from infra.smoke.checks import Smoke
+from infra.smoke.checks import Smoke, want_status
 from infra.smoke.target import find_target
 from tests.load import process
 from tests.load.kinds import Credentials
@@ -40,8 +40,7 @@ def _sessions(smoke: Smoke, plan: Plan) -> tuple[str, ...]:
     streams = sum(tick.kind is Kind.STREAM for tick in ticks(plan))
     made = []
     for _ in range(math.ceil(streams / STREAMS_PER_SESSION)):
-        answer = smoke.program.post("/api/agents/sessions")
-        answer.raise_for_status()
+        answer = want_status(smoke.program.post("/api/agents/sessions"), 201)
         made.append(str(answer.json()["id"]))
     return tuple(made)
 
