@@ -60,7 +60,7 @@ class Figures(BaseModel):
         return ", ".join(
             [
                 f"{_number(self.turns)} turns (at least {limits.minimum_turns})",
-                f"p95 {_number(self.p95_seconds, ' s')} (at most {limits.p95_seconds:g} s)",
+                f"p95 {_seconds(self.p95_seconds)} (at most {limits.p95_seconds:g} s)",
                 f"errors {_share(self.error_rate)} (at most {limits.error_rate:.2%})",
                 f"guardrails {_share(self.guardrail_rate)} (at most {limits.guardrail_rate:.2%})",
             ]
@@ -198,30 +198,33 @@ def _breaches(found: Figures, limits: Rollout) -> tuple[str, ...]:
 def _missing(found: Figures, limits: Rollout, scrape_seconds: float) -> tuple[str, ...]:
     reasons = []
     if found.turns is None or found.turns < limits.minimum_turns:
-        reasons.append(
-            f"{_number(found.turns)} turns in {found.seconds:.0f} s, at least {limits.minimum_turns}"
-        )
-    reasons += [
-        f"no {name}"
-        for name, value in (
-            ("p95", found.p95_seconds),
-            ("error rate", found.error_rate),
-            ("guardrail rate", found.guardrail_rate),
-        )
-        if value is None
-    ]
+        turns = f"{_number(found.turns)} turns in {found.seconds:.0f} s"
+        reasons.append(f"{turns}, at least {limits.minimum_turns}")
+    else:
+        rates = {
+            "p95": found.p95_seconds,
+            "error rate": found.error_rate,
+            "guardrail rate": found.guardrail_rate,
+        }
+        reasons += [f"no {name}" for name, value in rates.items() if value is None]
     oldest = _STALE_SCRAPES * scrape_seconds
-    if found.age is None or found.age > oldest:
-        reasons.append(f"newest sample {_number(found.age, ' s')} old, at most {oldest:g} s")
+    if found.age is None:
+        reasons.append("the service is not scraped any more")
+    elif found.age > oldest:
+        reasons.append(f"newest sample {_number(found.age)} s old, at most {oldest:g} s")
     least = math.floor(_COVERED * found.seconds / scrape_seconds)
     if found.samples is None or found.samples < least:
         reasons.append(f"{_number(found.samples)} scrapes in {found.seconds:.0f} s, at least {least}")
     return tuple(reasons)
 
 
-def _number(value: float | None, unit: str = "") -> str:
-    return "none" if value is None else f"{value:.2f}".rstrip("0").rstrip(".") + unit
+def _number(value: float | None) -> str:
+    return "no" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _seconds(value: float | None) -> str:
+    return "unknown" if value is None else f"{_number(value)} s"
 
 
 def _share(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2%}"
+    return "unknown" if value is None else f"{value:.2%}"

@@ -99,7 +99,11 @@ def test_too_few_turns_old_samples_and_gaps_are_no_data(
 def test_nothing_at_all_is_no_data() -> None:
     said = judge(Figures(seconds=60), LIMITS, SCRAPE)
     assert said.verdict is Verdict.NO_DATA
-    assert said.reasons[0] == "none turns in 60 s, at least 50"
+    assert said.reasons == (
+        "no turns in 60 s, at least 50",
+        "the service is not scraped any more",
+        "no scrapes in 60 s, at least 9",
+    )
 
 
 def test_a_few_turns_show_no_breach() -> None:
@@ -191,4 +195,4 @@ def test_people_read_figures_beside_their_limits() -> None:
         "600 turns (at least 50), p95 0.4 s (at most 5 s), errors 0.10% (at most 2.00%),"
         " guardrails 0.00% (at most 1.00%)"
     )
-    assert "p95 none" in Figures(seconds=60).line(LIMITS)
+    assert "no turns (at least 50), p95 unknown" in Figures(seconds=60).line(LIMITS)
