@@ -103,8 +103,9 @@ class ActionModule(ProcedureAction, ActionBase):
         scrape = settings.metrics.scrape_seconds
         flag = fact["flag"]
         found = rollout.read_progress(call.record, flag)
-        window = max(fact["window"], found.window) if found.since else fact["window"]
-        begins = found.since or _log(call, _phase(flag, group, window, Step.HOLDING))
+        running = found.since if found.current == group else None
+        window = max(fact["window"], found.window) if running else fact["window"]
+        begins = running or _log(call, _phase(flag, group, window, Step.HOLDING))
         watch = Watch(begins, window, scrape)
         watched = (*found.passed, group)
 
