@@ -121,8 +121,10 @@ class Docker:
         return done
 
     def containers(self, project: str) -> list[Container]:
-        """All containers of a project, also ended ones."""
-        listed = self.run("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}")
+        """All containers of a project's services, also ended ones; not those of single commands."""
+        wanted = [f"label=com.docker.compose.project={project}", "label=com.docker.compose.oneoff=False"]
+        filters = [word for label in wanted for word in ("--filter", label)]
+        listed = self.run("ps", "--all", "--quiet", *filters)
         ids = listed.stdout.split()
         if not ids:
             return []

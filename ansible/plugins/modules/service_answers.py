@@ -54,9 +54,10 @@ REQUEST_TIMEOUT = 3
 
 
 def addresses(project: str) -> dict[str, list[str]]:
-    """Service to the addresses of its running containers."""
+    """Service to the addresses of its running containers, but those of single commands."""
+    wanted = [f"label=com.docker.compose.project={project}", "label=com.docker.compose.oneoff=False"]
     listed = subprocess.run(
-        ["docker", "ps", "--quiet", "--filter", f"label=com.docker.compose.project={project}"],
+        ["docker", "ps", "--quiet", *(word for label in wanted for word in ("--filter", label))],
         capture_output=True,
         text=True,
         check=True,
