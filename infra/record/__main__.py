@@ -22,7 +22,7 @@ from infra.record import (
     history,
     open_record,
 )
-from infra.record.model import HostState, State
+from infra.record.model import HostState, Maintenance, State
 from infra.record.stack import load_stack
 from infra.services.model import Slot
 
@@ -102,6 +102,13 @@ def _part(host: HostState, slot: Slot) -> str:
     return " (runs)" if slot in host.running else ""
 
 
+def _maintenance(found: Maintenance) -> str:
+    if not found.enabled:
+        return "off"
+    since = f" since {found.since:{_TIME}}" if found.since else ""
+    return f"ON{since}, by {found.by}: {found.message}"
+
+
 def _state_table(state: State, *, alive: bool) -> Table:
     table = Table(show_header=False)
     table.add_column()
@@ -119,7 +126,12 @@ def _state_table(state: State, *, alive: bool) -> Table:
     table.add_row(
         "switches", "\n".join(f"{name}: {'on' if on else 'off'}" for name, on in state.switches.items())
     )
-    table.add_row("maintenance", f"on: {state.maintenance.message}" if state.maintenance.enabled else "off")
+    table.add_row("maintenance", _maintenance(state.maintenance))
+    if (window := state.maintenance.window) is not None:
+        done = f"; done: {', '.join(window.done)}" if window.done else ""
+        table.add_row(
+            "planned", f"maintenance at {window.at:{_TIME}} UTC, by {window.by}: {window.why}{done}"
+        )
     lock = "free"
     if state.lock is not None:
         holder = state.lock.holder

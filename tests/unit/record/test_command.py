@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.record import Record, Release, Switch
+from infra.record import Record, Release, State, Switch, Window
 from infra.record.__main__ import main
 from infra.record.directory import DirectoryStore
 from infra.record.log import event_key
+from infra.record.model import now
 
 
 @pytest.fixture
@@ -101,3 +102,22 @@ def test_errors_are_one_line(
     assert "release: Field required" in err
     assert run(capsys, "--url", "ftp://x", "show")[0] == 1
     assert run(capsys, "--stack", "no-such-stack", "show")[0] == 1
+
+
+def test_show_says_since_when_maintenance_is_on_and_what_is_planned(
+    tmp_path: Path, url: str, first: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(first))
+    run(capsys, "--url", url, "bootstrap")
+    record = Record(DirectoryStore(tmp_path / "record"))
+
+    def changed(state: State) -> State:
+        planned = Window(at=now(), announced_at=now(), why="kernel", by="ada", done=("backup",))
+        return state.with_window(planned).with_maintenance(True, message="index is broken", by="ada")
+
+    with record.lease("drill") as held:
+        held.update("maintenance.on", changed)
+    shown = " ".join(run(capsys, "--url", url, "show")[1].split())
+    assert "by ada: index is broken" in shown
+    assert "ON since 20" in shown
+    assert "by ada: kernel; done: backup" in shown
