@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.backup", description=__doc__)
     parser.add_argument("--stack", required=True, help="name of the stack")
     given = parser.parse_args(arguments)
-    table = Table("id", "host", "database", "revision", "MiB", "tables", "rows", "proven")
+    table = Table("id", "host", "database", "revision", "KiB", "tables", "rows", "proven")
     try:
         store = open_store(load_stack(given.stack).record)
         for name in reversed(listed(store)):
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found.host,
                 found.database,
                 found.revision or "-",
-                f"{found.size / (1 << 20):.1f}",
+                f"{found.size / 1024:,.0f}",
                 str(len(found.tables)),
                 str(found.rows),
                 f"restored, {found.proof.tables} tables the same",

@@ -19,6 +19,7 @@ from infra.backup import (
     put_part,
     save,
 )
+from infra.backup import __main__ as command
 from infra.record.store import Store
 from infra.secrets import generators
 from tests.unit.backup.conftest import NAME, PLAIN, Backup, made, manifest
@@ -134,6 +135,22 @@ def test_names_sort_by_time() -> None:
     assert names == ["20261120T020000Z-fra-1", "20261120T130000Z-fra-1"] == sorted(names)
     with pytest.raises(ValueError, match="is not the name of a backup"):
         backup_id(moments[0], "../x")
+
+
+def test_the_command_lists_them_newest_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "open_store", lambda _: store)
+    assert command.main(["--stack", "local"]) == 0
+    assert "stack local has no backup" in capsys.readouterr().out
+    for day in (1, 2):
+        made(id=f"2026112{day}T020000Z-primary").store(store)
+    assert command.main(["--stack", "local"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("20261122T020000Z-primary") < shown.index("20261121T020000Z-primary")
+    assert "restored, 1 tables the same" in shown
+    assert command.main(["--stack", "nowhere"]) == 1
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_only_the_manifest_makes_a_backup(store: Store, backup: Backup) -> None:
