@@ -11,7 +11,7 @@ from infra import paths
 from infra.config.load import ConfigurationError, stack_file, validate
 from infra.config.model import Commands
 from infra.release.commands import READ_ONLY, Name, one_off, smoke_environment, summary
-from infra.release.model import Checked
+from infra.release.model import UNKNOWN, Checked
 from infra.services.model import Slot
 from reference.agents_service.__main__ import parser
 from tests.unit.release.conftest import IMAGE
@@ -83,6 +83,8 @@ def test_smoke_is_told_slot_and_commit() -> None:
         "AGENTS_URL": "http://agents-green:8080",
         "SMOKE_EXPECT_GIT_SHA": "c" * 40,
     }
+    nameless = CHECKED.model_copy(update={"git_sha": UNKNOWN})
+    assert list(smoke_environment(Slot.GREEN, nameless)) == ["AGENTS_URL"]
 
 
 def test_secrets_are_not_shown() -> None:
