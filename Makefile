@@ -8,7 +8,7 @@ toolchain := $(PYTHON) -m infra.toolchain
 run := $(toolchain) run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test unit system roles hosts-on-this-machine lint preview smoke lighthouse history notify tools lock bench shell
+.PHONY: help up down test unit system roles hosts-on-this-machine lint preview render smoke lighthouse history notify tools lock bench shell
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ preview: ## what `pulumi up` would change: STACK=name
 	@$(toolchain) ensure preview
 	@$(run) python -m infra.toolchain stack $(STACK)
 	@$(run) python -m infra.preview --stack $(STACK) $(if $(COMMENT),--comment $(COMMENT))
+
+render: ## manifests for Kubernetes in deployments/STACK/: STACK=name [STATE=file.json]
+	@$(toolchain) ensure preview
+	@$(run) python -m infra.render --stack $(STACK) $(if $(STATE),--state $(STATE))
 
 smoke: ## checks from outside of a running environment: STACK=name
 	@$(toolchain) ensure preview

@@ -178,11 +178,17 @@ def _dotted(location: Location) -> str:
 
 def _without_tags(location: Location, own: Mapping[str, Any]) -> Location:
     """Pydantic puts the driver's name into the location of what is wrong below a driver: take it out."""
-    if len(location) > 1 and location[0] in {"hosts", "dns"}:
-        section = own.get(str(location[0]))
-        if isinstance(section, dict) and section.get("driver") == location[1]:
-            return (location[0], *location[2:])
-    return location
+    kept: list[str | int] = []
+    value: Any = own
+    for part in location:
+        if isinstance(value, dict) and part not in value and value.get("driver") == part:
+            continue
+        kept.append(part)
+        if isinstance(value, dict):
+            value = value.get(str(part))
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+    return tuple(kept)
 
 
 def _members(annotation: Any) -> list[Any]:

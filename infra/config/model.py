@@ -14,6 +14,7 @@ from infra.config.types import (
     S3_SCHEME,
     AgeRecipient,
     Certificate,
+    CpuPercent,
     Cpus,
     DomainName,
     Email,
@@ -23,6 +24,8 @@ from infra.config.types import (
     Identifier,
     Ipv4,
     Ipv4Network,
+    KubeContext,
+    KubeName,
     Latency,
     MemoryGb,
     ModelName,
@@ -32,6 +35,7 @@ from infra.config.types import (
     RecordRegion,
     RecordUrl,
     Region,
+    Replicas,
     ScrapeSeconds,
     SecretReference,
     ServiceName,
@@ -362,6 +366,86 @@ class Traces(Model):
     token: SecretReference
 
 
+class Cluster(Model):
+    """A Kubernetes cluster by its kubeconfig context; somebody else made it."""
+
+    context: KubeContext
+    region: Region
+    role: Role
+    pod_networks: Annotated[tuple[Ipv4Network, ...], Field(min_length=1)]
+    """Where pods have their addresses: the login believes forwarded headers from there only."""
+
+
+class ManagedDatabase(Model):
+    """PostgreSQL that somebody else runs, TLS verified; passwords are the same secrets as everywhere."""
+
+    host: DomainName
+    port: PortNumber = 5432
+    name: Identifier = "agents"
+    user: Identifier = "agents"
+    owner: Identifier = "agents_owner"
+
+
+class ManagedRedis(Model):
+    """Redis that somebody else runs, reached by TLS."""
+
+    host: DomainName
+    port: PortNumber = 6379
+
+
+class ManagedData(Model):
+    """Data are somebody else's (DB-1)."""
+
+    driver: Literal["managed"]
+    database: ManagedDatabase
+    redis: ManagedRedis
+
+
+class SelfHostedData(Model):
+    """PostgreSQL and Redis beside the service, each with a volume (DB-1)."""
+
+    driver: Literal["self-hosted"]
+
+
+Data = Annotated[ManagedData | SelfHostedData, Field(discriminator="driver")]
+
+
+class TraefikIngress(Model):
+    """A Traefik of our own in front of the service, with the settings that hosts have."""
+
+    driver: Literal["traefik"]
+
+
+class NginxIngress(Model):
+    """The cluster's own NGINX ingress controller: its class, and the namespace that its pods are in."""
+
+    driver: Literal["nginx"]
+    class_name: KubeName = "nginx"
+    namespace: KubeName = "ingress-nginx"
+
+
+Ingress = Annotated[TraefikIngress | NginxIngress, Field(discriminator="driver")]
+
+
+class Scaling(Model):
+    """How many of each replicated service the autoscaler may run, and the load of CPUs that it aims at."""
+
+    minimum: Replicas = 2
+    maximum: Replicas = 6
+    cpu_percent: CpuPercent = 70
+
+
+class Kubernetes(Model):
+    """The environment on Kubernetes (K8S-1..5)."""
+
+    clusters: Annotated[tuple[Cluster, ...], Field(min_length=1)]
+    data: Data
+    ingress: Ingress = TraefikIngress(driver="traefik")
+    scaling: Scaling = Scaling()
+    storage_class: KubeName | None = None
+    """Of volumes; the cluster's own default where it is not named."""
+
+
 class Stack(Model):
     """One environment."""
 
@@ -384,6 +468,7 @@ class Stack(Model):
     traces: Traces | None = None
     rollout: Rollout = Rollout()
     commands: Commands = Commands()
+    kubernetes: Kubernetes | None = None
 
     def variables_for(self, role: Role) -> Variables:
         """Variables of a region: the standby's own where it has some, the primary's otherwise (CFG-1)."""

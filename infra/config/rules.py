@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from infra import local
-from infra.config.model import LEAST_SCRAPES, Metrics, Role, Rollout, SecretStore, Variables
+from infra.config.model import LEAST_SCRAPES, Metrics, Role, Rollout, Scaling, SecretStore, Variables
 from infra.config.types import DomainName
 
 Location = tuple[str | int, ...]
@@ -32,6 +32,7 @@ class Problem:
 def problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Every contradiction between values of a stack file, whose keys are without namespace."""
     yield from _machines(values)
+    yield from _clusters(values)
     yield from _names(values)
     yield from _budgets(values)
     yield from _recipients(values)
@@ -43,20 +44,38 @@ def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
+def _mappings(listed: object) -> list[Mapping[str, Any]]:
+    return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+
+
+def _places(
+    where: Location, places: list[Mapping[str, Any]], what: str, own: tuple[str, ...]
+) -> Iterator[Problem]:
+    """An environment is in two places of different roles, which share none of the keys `own`."""
+    roles = [place["role"] for place in places if place.get("role") in list(Role)]
+    if places and len(roles) == len(places) and sorted(roles) != sorted(Role):
+        yield Problem(where, f"roles {', '.join(roles)}", "one primary and one standby")
+    for key in own:
+        found = [place[key] for place in places if isinstance(place.get(key), str)]
+        if len(set(found)) != len(found):
+            yield Problem(where, f"{key} {', '.join(found)}", f"a {key} of its own for every {what}")
+
+
+def _clusters(values: Mapping[str, Any]) -> Iterator[Problem]:
+    kubernetes = _section(values, "kubernetes")
+    clusters = _mappings(kubernetes.get("clusters"))
+    yield from _places(("kubernetes", "clusters"), clusters, "cluster", ("context", "region"))
+    scaling = _section(kubernetes, "scaling")
+    minimum, maximum = (scaling.get(key, Scaling.model_fields[key].default) for key in ("minimum", "maximum"))
+    if isinstance(minimum, int) and isinstance(maximum, int) and maximum < minimum:
+        yield Problem(("kubernetes", "scaling", "maximum"), str(maximum), f"at least minimum, {minimum}")
+
+
 def _machines(values: Mapping[str, Any]) -> Iterator[Problem]:
     hosts = _section(values, "hosts")
-    listed = hosts.get("machines")
-    machines = (
-        [machine for machine in listed if isinstance(machine, dict)] if isinstance(listed, list) else []
-    )
+    machines = _mappings(hosts.get("machines"))
     where: Location = ("hosts", "machines")
-    roles = [machine["role"] for machine in machines if machine.get("role") in list(Role)]
-    if machines and len(roles) == len(machines) and sorted(roles) != sorted(Role):
-        yield Problem(where, f"roles {', '.join(roles)}", "one primary and one standby")
-    for key in ("name", "region", "address", "ip_range"):
-        found = [machine[key] for machine in machines if isinstance(machine.get(key), str)]
-        if len(set(found)) != len(found):
-            yield Problem(where, f"{key} {', '.join(found)}", f"a {key} of its own for every machine")
+    yield from _places(where, machines, "machine", ("name", "region", "address", "ip_range"))
     if hosts.get("driver") != "docker":
         return
     places = {machine.name: machine.region for machine in local.MACHINES}

@@ -346,6 +346,24 @@ Share = Annotated[
     float, BeforeValidator(_number(0, 1)), Accepts("a share above 0 and up to 1, such as 0.02 for 2 %")
 ]
 PortNumber = Annotated[int, BeforeValidator(_whole(1, 65_535)), Accepts("a port, 1 to 65535")]
+KubeContext = Annotated[
+    StrictStr,
+    AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9_./:@-]{0,252}")),
+    Accepts("a context of the kubeconfig, as `kubectl config get-contexts` lists it"),
+]
+KubeName = Annotated[
+    StrictStr,
+    AfterValidator(_matching(rf"{_LABEL}")),
+    Accepts("a name of lower-case letters, digits and -, at most 63"),
+]
+Replicas = Annotated[
+    int,
+    BeforeValidator(_whole(2, 100)),
+    Accepts("a whole number, 2 to 100: one is none while it is replaced"),
+]
+CpuPercent = Annotated[
+    int, BeforeValidator(_whole(10, 95)), Accepts("a whole number of percent, 10 to 95, such as 70")
+]
 Cpus = Annotated[
     int, BeforeValidator(_whole(2, 256)), Accepts("a whole number of CPUs, at least 2 (the smallest host)")
 ]

@@ -70,12 +70,9 @@ def environment(context: Context) -> EnvironmentFile:
         "LISTEN_PORT": str(names.AGENTS_PORT),
         "OIDC_ISSUER": login.issuer,
         "OIDC_AUDIENCE": ",".join(dict.fromkeys((login.client_id, *login.audiences))),
-        "DATABASE_HOST": names.POSTGRES,
-        "DATABASE_PORT": str(names.POSTGRES_PORT),
-        "DATABASE_NAME": names.DATABASE,
-        "DATABASE_USER": names.DATABASE_APP,
+        **_database(context),
         "DATABASE_PASSWORD": reference(_APP_PASSWORD),
-        "REDIS_URL": f"redis://:{reference('redis-password')}@{names.REDIS}:{names.REDIS_PORT}/0",
+        "REDIS_URL": _redis_url(context),
         "METRICS_TOKEN": reference(METRICS_TOKEN),
         "SWITCHES_FILE": f"{_SWITCHES_PATH}/{_SWITCHES_NAME}",
         "DRAIN_GRACE_SECONDS": str(DRAIN_GRACE_SECONDS),
@@ -84,6 +81,41 @@ def environment(context: Context) -> EnvironmentFile:
     if context.trust_path:
         values |= {"SSL_CERT_FILE": context.trust_path, "OIDC_CA_FILE": context.trust_path}
     return EnvironmentFile(ENVIRONMENT_FILE, values, tuple(type(context.stack.switches).model_fields))
+
+
+def _database(context: Context) -> dict[str, str]:
+    """Where the database is; how libpq checks it where it is somebody else's."""
+    managed = context.platform.managed
+    if managed is None:
+        return {
+            "DATABASE_HOST": names.POSTGRES,
+            "DATABASE_PORT": str(names.POSTGRES_PORT),
+            "DATABASE_NAME": names.DATABASE,
+            "DATABASE_USER": names.DATABASE_APP,
+        }
+    database = managed.database
+    return {
+        "DATABASE_HOST": database.host,
+        "DATABASE_PORT": str(database.port),
+        "DATABASE_NAME": database.name,
+        "DATABASE_USER": database.user,
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": context.trust_path or "system",
+    }
+
+
+def _redis_url(context: Context) -> str:
+    managed = context.platform.managed
+    password = reference("redis-password")
+    if managed is None:
+        return f"redis://:{password}@{names.REDIS}:{names.REDIS_PORT}/0"
+    return f"rediss://:{password}@{managed.redis.host}:{managed.redis.port}/0"
+
+
+def _dependencies(context: Context, *own: Dependency) -> tuple[Dependency, ...]:
+    """Without the databases where somebody else runs them."""
+    outside = {names.POSTGRES, names.REDIS} if context.platform.managed else set()
+    return tuple(dependency for dependency in own if dependency.service not in outside)
 
 
 def service(context: Context) -> Service:
@@ -104,19 +136,22 @@ def service(context: Context) -> Service:
             readiness=_probe("/health/ready", 2, 2),
             liveness=_probe("/health", 10, 3),
         ),
-        dependencies=(
+        dependencies=_dependencies(
+            context,
             Dependency(names.MIGRATE, Condition.COMPLETED),
             Dependency(names.POSTGRES),
             Dependency(names.REDIS),
             Dependency(names.OTEL_COLLECTOR, Condition.STARTED),
         ),
-        resources=Resources(cpus=1.5, memory_mib=1024, pids=256, reserved_memory_mib=256),
+        resources=Resources(cpus=1.5, memory_mib=1024, pids=256, reserved_memory_mib=256, reserved_cpus=0.25),
         stop_seconds=STOP_SECONDS,
+        replicated=True,
     )
 
 
 def migrations(context: Context) -> Service:
     """Migrates the schema with the code of the same slot's image, as the owner of the schema."""
+    managed = context.platform.managed
     return Service(
         name=names.MIGRATE,
         image=names.AGENTS_IMAGE,
@@ -124,13 +159,11 @@ def migrations(context: Context) -> Service:
         slots=SLOTS,
         job=True,
         command=context.stack.commands.migrate,
-        networks=(Network.DATA,),
+        check=context.stack.commands.check_schema,
+        networks=(Network.EGRESS if managed else Network.DATA,),
         environment={
-            "DATABASE_HOST": names.POSTGRES,
-            "DATABASE_PORT": str(names.POSTGRES_PORT),
-            "DATABASE_NAME": names.DATABASE,
-            "DATABASE_USER": names.DATABASE_APP,
-            "DATABASE_OWNER_USER": names.DATABASE_OWNER,
+            **_database(context),
+            "DATABASE_OWNER_USER": managed.database.owner if managed else names.DATABASE_OWNER,
             "DATABASE_OWNER_PASSWORD_FILE": f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
         },
         files=(
@@ -140,8 +173,9 @@ def migrations(context: Context) -> Service:
                 reference(_OWNER_PASSWORD),
                 secret=True,
             ),
+            *(context.trust if managed else ()),
         ),
         scratch=(Scratch("/tmp", 16),),  # noqa: S108 - a memory-backed directory of the container's own
-        dependencies=(Dependency(names.POSTGRES),),
+        dependencies=_dependencies(context, Dependency(names.POSTGRES)),
         resources=Resources(cpus=1, memory_mib=512, pids=64),
     )

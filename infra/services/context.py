@@ -1,4 +1,4 @@
-"""What the definitions of services are made from: one stack, one of its hosts."""
+"""What the definitions of services are made from: one stack, one of its hosts or clusters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from infra.config.model import Role, Stack, Variables
 from infra.services.model import File
 from infra.services.names import TRUST_PATH
+from infra.services.platform import HOST, Platform
 
 
 @dataclass(frozen=True)
 class Context:
-    """An environment as seen from one of its hosts."""
+    """An environment as seen from one of its hosts or clusters."""
 
     environment: str
     stack: Stack
@@ -19,6 +20,7 @@ class Context:
     role: Role
     trust_certificates: tuple[str, ...] = ()
     """Certificates in PEM that services trust in place of the public authorities."""
+    platform: Platform = HOST
 
     @property
     def variables(self) -> Variables:

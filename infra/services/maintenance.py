@@ -25,5 +25,6 @@ def service(context: Context) -> Service:
         health=Health(
             startup=Probe(probe, 1, 3, 30), readiness=Probe(probe, 10, 3, 3), liveness=Probe(probe, 10, 3, 3)
         ),
-        resources=Resources(cpus=0.25, memory_mib=48, pids=32, reserved_memory_mib=8),
+        resources=Resources(cpus=0.25, memory_mib=48, pids=32, reserved_memory_mib=8, reserved_cpus=0.05),
+        replicated=True,
     )

@@ -1,7 +1,8 @@
 """What a service is, for any runtime: plain data, no rendering and no I/O.
 
-`infra/runtimes/compose.py` makes a Compose project of it; nothing here is Compose's own. Texts may hold
-references `${secret:<name>}`, which stay references until a file is written on a host.
+`infra/runtimes/compose.py` makes a Compose project of it, `infra/runtimes/kubernetes/` a cluster's objects;
+nothing here is of one of them only. Texts may hold references `${secret:<name>}`, which stay references
+until a file is written on a host, or a Secret in a cluster.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class Volume:
 
     name: str
     path: str
+    size_gib: int = 10
+    """Asked for where storage is given out by size."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,8 @@ class Resources:
     memory_mib: int
     pids: int = 256
     reserved_memory_mib: int = 32
+    reserved_cpus: float = 0.1
+    """What a scheduler sets aside; autoscaling measures load by it."""
 
 
 @dataclass(frozen=True)
@@ -180,11 +185,19 @@ class Service:
     ports: tuple[Port, ...] = ()
     health: Health | None = None
     dependencies: tuple[Dependency, ...] = ()
+    calls: tuple[str, ...] = ()
+    """Services that it talks to besides those that it depends on; where one of them is absent, it does not."""
     capabilities: tuple[str, ...] = ()
     stop_seconds: int = 10
     slots: tuple[Slot, ...] = ()
     job: bool = False
     """Runs once and ends; others wait for its completion."""
+    check: tuple[str, ...] = ()
+    """Command of a job's image that ends with 0 once the job's work is there, in its waiters' environment."""
+    replicated: bool = False
+    """Several may serve side by side, where the runtime can run several."""
+    api_access: bool = False
+    """Asks the API of the runtime itself."""
     edge_address: str | None = None
     """Fixed address on the edge network."""
 
@@ -200,6 +213,11 @@ class Topology:
     edge_pool: str
     files: tuple[File, ...] = ()
     """Files in directories that services mount as a whole."""
+
+    def called(self, service: Service) -> tuple[Service, ...]:
+        """Services that one talks to: those that it depends on and stay, and those that it calls."""
+        wanted = {dependency.service for dependency in service.dependencies} | set(service.calls)
+        return tuple(other for other in self.services if other.name in wanted and not other.job)
 
     @property
     def images(self) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from infra.services.traefik import COOKIE_NAME
 
 ENVIRONMENT_FILE = "oauth2-proxy.env"
 _CONFIGURATION_PATH = "/etc/oauth2-proxy/oauth2-proxy.cfg"
+API_PATHS = ("/api", "/health", "/metrics")
+"""Where programs ask, each with all below it."""
 API_ROUTES = ("^/api($|[/?])", "^/health($|[/?])", "^/metrics($|[?])")
 """Requests below these get 401 in JSON; others are sent to log in."""
 
@@ -55,6 +57,7 @@ def service(context: Context) -> Service:
             liveness=Probe(HttpProbe("/ping", names.OAUTH2_PROXY_PORT), 10, 3, 3),
         ),
         resources=Resources(cpus=0.5, memory_mib=128, pids=128),
+        replicated=True,
     )
 
 
@@ -82,7 +85,7 @@ def configuration(context: Context) -> str:
         "bearer_token_login_fallback": True,
         "api_routes": list(API_ROUTES),
         "reverse_proxy": True,
-        "trusted_proxy_ips": [f"{names.TRAEFIK_ADDRESS}/32"],
+        "trusted_proxy_ips": list(context.platform.proxies),
         "upstreams": ["static://202"],
         "set_authorization_header": True,
         "set_xauthrequest": False,

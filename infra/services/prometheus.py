@@ -20,6 +20,7 @@ from infra.services.model import (
     Service,
     Volume,
 )
+from infra.services.platform import HOST, Routing
 
 _CONFIGURATION_PATH = "/etc/prometheus/prometheus.yml"
 _STORAGE = "/var/lib/prometheus"
@@ -34,6 +35,7 @@ def service(context: Context) -> Service:
         image=names.PROMETHEUS,
         uid=names.USERS[names.PROMETHEUS],
         networks=(Network.TELEMETRY, Network.EGRESS),
+        calls=(names.AGENTS, names.TRAEFIK, names.OAUTH2_PROXY, names.OTEL_COLLECTOR),
         command=(
             f"--config.file={_CONFIGURATION_PATH}",
             f"--storage.tsdb.path={_STORAGE}",
@@ -65,7 +67,19 @@ def configuration(context: Context) -> dict[str, Any]:
     """Prometheus's configuration; the slots share a name, so that only running ones are asked."""
 
     def static(job: str, port: int) -> dict[str, Any]:
-        return {"job_name": job, "static_configs": [{"targets": [f"{job}:{port}"]}]}
+        return {
+            "job_name": job,
+            "static_configs": [{"targets": [f"{context.platform.address(job)}:{port}"]}],
+        }
+
+    def resolved(service: str, port: int) -> list[dict[str, Any]]:
+        name = context.platform.replicas(service)
+        return [{"names": [name], "type": "A", "port": port, "refresh_interval": "5s"}]
+
+    def replicated(job: str, port: int) -> dict[str, Any]:
+        if context.platform is HOST:
+            return static(job, port)
+        return {"job_name": job, "dns_sd_configs": resolved(job, port)}
 
     return {
         "global": {
@@ -77,17 +91,16 @@ def configuration(context: Context) -> dict[str, Any]:
             {
                 "job_name": names.AGENTS_IMAGE,
                 "authorization": {"credentials_file": f"{names.SECRETS_PATH}/{_TOKEN}"},
-                "dns_sd_configs": [
-                    {
-                        "names": [names.AGENTS],
-                        "type": "A",
-                        "port": names.AGENTS_PORT,
-                        "refresh_interval": "5s",
-                    }
-                ],
+                "dns_sd_configs": resolved(names.AGENTS, names.AGENTS_PORT),
             },
-            static(names.TRAEFIK, names.TRAEFIK_INTERNAL_PORT),
-            static(names.OAUTH2_PROXY, names.OAUTH2_PROXY_METRICS_PORT),
+            *(
+                replicated(job, port)
+                for job, port in (
+                    (names.TRAEFIK, names.TRAEFIK_INTERNAL_PORT),
+                    (names.OAUTH2_PROXY, names.OAUTH2_PROXY_METRICS_PORT),
+                )
+                if not (job == names.TRAEFIK and context.platform.routing is Routing.FOREIGN)
+            ),
             static(names.OTEL_COLLECTOR, names.OTEL_METRICS_PORT),
             {
                 "job_name": names.PROMETHEUS,

@@ -1,4 +1,4 @@
-"""All services of one host."""
+"""All services of one host or cluster."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from infra.services import (
 )
 from infra.services.context import Context
 from infra.services.model import EnvironmentFile, Topology
+from infra.services.platform import Routing
 
 PROJECT_FILE = ".env"
 
 
 def topology(context: Context) -> Topology:
-    """Services of a host, whatever runs them."""
+    """Services of a host or cluster, whatever runs them."""
+    platform = context.platform
     return Topology(
         services=(
-            traefik.service(context),
+            *(() if platform.routing is Routing.FOREIGN else (traefik.service(context),)),
             oauth2_proxy.service(context),
             agents.service(context),
             agents.migrations(context),
             otel_collector.service(context),
-            postgres.service(context),
-            redis.service(context),
+            *(() if platform.managed else (postgres.service(context), redis.service(context))),
             prometheus.service(context),
             maintenance.service(context),
         ),
@@ -38,7 +39,7 @@ def topology(context: Context) -> Topology:
             otel_collector.project_environment(context),
             tuple(agents.image_variable(slot) for slot in agents.SLOTS),
         ),
-        files=traefik.dynamic_files(context),
+        files=traefik.dynamic_files(context) if platform.routing is Routing.FILES else (),
         edge_subnet=str(names.EDGE_SUBNET),
         edge_gateway=str(names.EDGE_GATEWAY),
         edge_pool=str(names.EDGE_POOL),

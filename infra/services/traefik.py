@@ -1,12 +1,14 @@
-"""The edge (VM-5): TLS by DNS-01 in every region at any time, identity only from our own login.
+"""The edge (VM-5, K8S-2): TLS by DNS-01 in every region at any time, identity only from our own login.
 
-Routes go to the service `agents`, which the file `active.yml` defines: runtime state, written by procedures
-with the text that `active_route` gives, staged outside the watched directory and renamed into it. So is
+`ROUTES`, `middlewares` and `TLS_OPTIONS` are the same on every runtime. On a host they are files, and routes
+go to the service `agents`, which the file `active.yml` defines: runtime state, written by procedures with the
+text that `active_route` gives, staged outside the watched directory and renamed into it. So is
 `maintenance.yml`, with the text that `maintenance_route` gives.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -28,6 +30,7 @@ from infra.services.model import (
     Slot,
     Volume,
 )
+from infra.services.platform import Routing
 
 DYNAMIC_DIRECTORY = "traefik/dynamic"
 ACTIVE_ROUTE = f"{DYNAMIC_DIRECTORY}/active.yml"
@@ -37,6 +40,7 @@ _STATIC_PATH = "/etc/traefik/traefik.yml"
 _STORAGE = "/var/lib/traefik"
 _DNS_SECRET_PATH = f"{names.SECRETS_PATH}/acme-dns"
 _RESOLVER = "letsencrypt"
+INGRESS_CLASS = "traefik"
 _LARGEST_BODY = 1024 * 1024
 """Bytes of a request that can be sent a second time; the service refuses larger ones."""
 
@@ -56,6 +60,48 @@ IDENTITY_HEADERS = (
     "X-Forwarded-User",
 )
 """Headers by which some proxies say who somebody is; ours says it by `Authorization` only."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """Requests to one of our names go to a service, through middlewares; the highest priority that fits wins.
+
+    `path` is a prefix unless `exact`; with `header`, requests must have it.
+    """
+
+    name: str
+    service: str
+    priority: int
+    middlewares: tuple[str, ...] = ()
+    path: str = "/"
+    exact: bool = False
+    header: str = ""
+
+    @property
+    def rule(self) -> str:
+        """Condition in the proxy's language; empty for all requests."""
+        if self.header:
+            return f"HeaderRegexp(`{self.header}`, `.`)"
+        if self.path == "/":
+            return ""
+        return f"{'Path' if self.exact else 'PathPrefix'}(`{self.path}`)"
+
+
+AUTH = "auth"
+AUTH_PROGRAM = "auth-program"
+COMMON_MIDDLEWARES = ("security-headers", "strip-identity")
+"""Of every route, before its own."""
+ROUTES = (
+    Route("webhook", names.AGENTS, 400, ("webhook-rate",), WEBHOOK_PATH, exact=True),
+    Route("login", names.OAUTH2_PROXY, 300, path="/oauth2/"),
+    # Whoever sends credentials of his own is a program: it gets 401, never a login page.
+    Route("api-credentials", names.AGENTS, 200, (AUTH_PROGRAM,), header="Authorization"),
+    Route("agents", names.AGENTS, 100, (AUTH,)),
+)
+ROUTED = frozenset({route.service for route in ROUTES} | {names.MAINTENANCE})
+"""Services that the proxy sends requests to."""
+MAINTENANCE_RULE = "PathPrefix(`/`) && !Path(`/health`) && !PathPrefix(`/health/`)"
+MAINTENANCE_PRIORITY = 1000
 
 
 def server_url(slot: Slot) -> str:
@@ -112,9 +158,9 @@ def maintenance_route(enabled: bool) -> str:
         http["routers"] = {
             names.MAINTENANCE: {
                 "entryPoints": ["websecure"],
-                "rule": "PathPrefix(`/`) && !Path(`/health`) && !PathPrefix(`/health/`)",
-                "priority": 1000,
-                "middlewares": ["security-headers", "strip-identity"],
+                "rule": MAINTENANCE_RULE,
+                "priority": MAINTENANCE_PRIORITY,
+                "middlewares": list(COMMON_MIDDLEWARES),
                 "service": names.MAINTENANCE,
                 "tls": {},
             }
@@ -123,22 +169,14 @@ def maintenance_route(enabled: bool) -> str:
 
 
 def service(context: Context) -> Service:
-    """The proxy. It holds no Docker socket: routes come from files."""
-    return Service(
+    """The proxy. It holds no Docker socket: on a host routes come from files."""
+    proxy = Service(
         name=names.TRAEFIK,
         image=names.TRAEFIK,
         uid=names.USERS[names.TRAEFIK],
         networks=(Network.EDGE, Network.TELEMETRY),
-        edge_address=str(names.TRAEFIK_ADDRESS),
+        calls=tuple(sorted(ROUTED)),
         command=(f"--configFile={_STATIC_PATH}",),
-        environment=_dns_environment(context),
-        files=(
-            File("traefik/traefik.yml", _STATIC_PATH, _yaml(_static(context))),
-            File("secrets/traefik/acme-dns", _DNS_SECRET_PATH, _dns_secret(context), secret=True),
-            *context.trust,
-        ),
-        directories=(Directory(DYNAMIC_DIRECTORY, _DYNAMIC_PATH),),
-        volumes=(Volume("traefik", _STORAGE),),
         scratch=(Scratch("/tmp"),),  # noqa: S108 - a memory-backed directory of the container's own
         ports=(
             Port("web", 80, published=80),
@@ -152,6 +190,25 @@ def service(context: Context) -> Service:
         ),
         resources=Resources(cpus=1, memory_mib=256, pids=256, reserved_memory_mib=64),
         stop_seconds=agents.STOP_SECONDS,
+        replicated=True,
+    )
+    if context.platform.routing is Routing.API:
+        return replace(
+            proxy,
+            files=(File("traefik/traefik.yml", _STATIC_PATH, _yaml(_cluster_static(context))),),
+            api_access=True,
+        )
+    return replace(
+        proxy,
+        edge_address=str(names.TRAEFIK_ADDRESS),
+        environment=_dns_environment(context),
+        files=(
+            File("traefik/traefik.yml", _STATIC_PATH, _yaml(_host_static(context))),
+            File("secrets/traefik/acme-dns", _DNS_SECRET_PATH, dns_secret(context), secret=True),
+            *context.trust,
+        ),
+        directories=(Directory(DYNAMIC_DIRECTORY, _DYNAMIC_PATH),),
+        volumes=(Volume("traefik", _STORAGE),),
     )
 
 
@@ -180,7 +237,8 @@ def _dns_environment(context: Context) -> dict[str, str]:
     }
 
 
-def _dns_secret(context: Context) -> str:
+def dns_secret(context: Context) -> str:
+    """Reference to the secret that may write the challenge zone."""
     dns = context.stack.dns
     return dns.challenge_api_token if isinstance(dns, CloudflareDns) else dns.challenge_key_secret
 
@@ -206,7 +264,31 @@ def _entry_point(port: int, **settings: Any) -> dict[str, Any]:
     }
 
 
-def _static(context: Context) -> dict[str, Any]:
+def _cluster_static(context: Context) -> dict[str, Any]:
+    """Routes come from the cluster's API, certificates from the Secrets that they name."""
+    platform = context.platform
+    namespaces = sorted({platform.namespace, *platform.namespaces.values()})
+    return _static(
+        {
+            "kubernetesCRD": {
+                "namespaces": namespaces,
+                # Middlewares of the login's namespace, as K8S-2 names them.
+                "allowCrossNamespace": True,
+            },
+            "kubernetesIngress": {
+                "namespaces": namespaces,
+                "ingressClass": INGRESS_CLASS,
+                "ingressEndpoint": {
+                    "publishedService": f"{platform.namespace_of(names.TRAEFIK)}/{names.TRAEFIK}"
+                },
+            },
+            "providersThrottleDuration": "100ms",
+        },
+        {},
+    )
+
+
+def _host_static(context: Context) -> dict[str, Any]:
     stack = context.stack
     provider = "cloudflare" if isinstance(stack.dns, CloudflareDns) else "rfc2136"
     acme: dict[str, Any] = {
@@ -224,6 +306,16 @@ def _static(context: Context) -> dict[str, Any]:
         acme["dnsChallenge"]["propagation"] = {"disableANSChecks": True}
     if context.trust_path:
         acme["caCertificates"] = [context.trust_path]
+    return _static(
+        {
+            "file": {"directory": _DYNAMIC_PATH, "watch": True},
+            "providersThrottleDuration": "100ms",
+        },
+        {"certificatesResolvers": {_RESOLVER: {"acme": acme}}},
+    )
+
+
+def _static(providers: dict[str, Any], certificates: dict[str, Any]) -> dict[str, Any]:
     timeouts = {
         "respondingTimeouts": {"readTimeout": "60s", "writeTimeout": "0s", "idleTimeout": "180s"},
         "lifeCycle": {"graceTimeOut": f"{agents.DRAIN_SECONDS}s"},
@@ -242,11 +334,8 @@ def _static(context: Context) -> dict[str, Any]:
             ),
             "internal": _entry_point(names.TRAEFIK_INTERNAL_PORT),
         },
-        "providers": {
-            "file": {"directory": _DYNAMIC_PATH, "watch": True},
-            "providersThrottleDuration": "100ms",
-        },
-        "certificatesResolvers": {_RESOLVER: {"acme": acme}},
+        "providers": providers,
+        **certificates,
         "ping": {"entryPoint": "internal"},
         "metrics": {
             "prometheus": {"entryPoint": "internal", "addRoutersLabels": True, "addServicesLabels": True}
@@ -267,7 +356,6 @@ def _static(context: Context) -> dict[str, Any]:
 def _dynamic(context: Context) -> dict[str, Any]:
     stack = context.stack
     hosts = f"(Host(`{stack.domain}`) || Host(`{context.regional_name}`))"
-    oauth2_proxy = f"http://{names.OAUTH2_PROXY}:{names.OAUTH2_PROXY_PORT}"
     # Challenges of the public name share one record, which the regions must not write at the same moment:
     # names are validated one after the other, in this order.
     first, second = stack.domain, context.regional_name
@@ -278,26 +366,14 @@ def _dynamic(context: Context) -> dict[str, Any]:
         "domains": [{"main": first, "sans": [second]}],
     }
 
-    def router(rule: str, priority: int, to: str, *middlewares: str) -> dict[str, Any]:
+    def router(route: Route) -> dict[str, Any]:
         return {
             "entryPoints": ["websecure"],
-            "rule": f"{hosts} && {rule}" if rule else hosts,
-            "priority": priority,
-            "middlewares": ["security-headers", "strip-identity", *middlewares],
-            "service": to,
+            "rule": f"{hosts} && {route.rule}" if route.rule else hosts,
+            "priority": route.priority,
+            "middlewares": [*COMMON_MIDDLEWARES, *route.middlewares],
+            "service": route.service,
             "tls": tls,
-        }
-
-    def forward_auth(path: str) -> dict[str, Any]:
-        return {
-            "forwardAuth": {
-                "address": f"{oauth2_proxy}{path}",
-                "trustForwardHeader": False,
-                "authResponseHeaders": ["Authorization"],
-                # A session that is too large for one cookie is split into numbered ones.
-                "addAuthCookiesToResponse": [COOKIE_NAME, *(f"{COOKIE_NAME}_{part}" for part in range(4))],
-                "maxResponseBodySize": 65536,
-            }
         }
 
     return {
@@ -308,53 +384,71 @@ def _dynamic(context: Context) -> dict[str, Any]:
                     "rule": f"PathPrefix(`/api`) && ClientIP(`{names.EDGE_GATEWAY}`)",
                     "service": "api@internal",
                 },
-                "webhook": router(f"Path(`{WEBHOOK_PATH}`)", 400, names.AGENTS, "webhook-rate"),
-                "login": router("PathPrefix(`/oauth2/`)", 300, names.OAUTH2_PROXY),
-                # Whoever sends credentials of his own is a program: it gets 401, never a login page.
-                "api-credentials": router(
-                    "HeaderRegexp(`Authorization`, `.`)", 200, names.AGENTS, "auth-program"
-                ),
-                "agents": router("", 100, names.AGENTS, "auth"),
+                **{route.name: router(route) for route in ROUTES},
             },
-            "services": {names.OAUTH2_PROXY: {"loadBalancer": {"servers": [{"url": oauth2_proxy}]}}},
-            "middlewares": {
-                "auth": forward_auth("/"),
-                "auth-program": forward_auth("/oauth2/auth"),
-                "strip-identity": {"headers": {"customRequestHeaders": dict.fromkeys(IDENTITY_HEADERS, "")}},
-                "security-headers": {
-                    "headers": {
-                        "stsSeconds": 31_536_000,
-                        "stsIncludeSubdomains": True,
-                        "contentTypeNosniff": True,
-                        "frameDeny": True,
-                        "referrerPolicy": "strict-origin-when-cross-origin",
-                        "permissionsPolicy": "camera=(), geolocation=(), microphone=()",
-                        "customResponseHeaders": {"Server": "", "X-Powered-By": ""},
-                    }
-                },
-                "webhook-rate": {"rateLimit": {"average": 50, "period": "1s", "burst": 100}},
+            "services": {
+                names.OAUTH2_PROXY: {"loadBalancer": {"servers": [{"url": login_url(context)}]}},
             },
+            "middlewares": middlewares(context),
         },
-        "tls": {
-            "options": {
-                # By this name it is also for names that no router has: they get no certificate.
-                "default": {
-                    "minVersion": "VersionTLS12",
-                    "sniStrict": True,
-                    "alpnProtocols": ["h2", "http/1.1"],
-                    "curvePreferences": ["X25519MLKEM768", "X25519", "CurveP256"],
-                    "cipherSuites": [
-                        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-                        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-                        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-                        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-                        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-                        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-                    ],
-                }
+        # By this name it is also for names that no router has: they get no certificate.
+        "tls": {"options": {"default": TLS_OPTIONS}},
+    }
+
+
+def login_url(context: Context) -> str:
+    """Where the proxy reaches the login."""
+    return f"http://{context.platform.address(names.OAUTH2_PROXY)}:{names.OAUTH2_PROXY_PORT}"
+
+
+def middlewares(context: Context) -> dict[str, dict[str, Any]]:
+    """All middlewares by name, each with its kind and settings, as files and the cluster's API have them."""
+
+    def forward_auth(path: str) -> dict[str, Any]:
+        return {
+            "forwardAuth": {
+                "address": f"{login_url(context)}{path}",
+                "trustForwardHeader": False,
+                "authResponseHeaders": ["Authorization"],
+                # A session that is too large for one cookie is split into numbered ones.
+                "addAuthCookiesToResponse": [COOKIE_NAME, *(f"{COOKIE_NAME}_{part}" for part in range(4))],
+                "maxResponseBodySize": 65536,
+            }
+        }
+
+    return {
+        AUTH: forward_auth("/"),
+        AUTH_PROGRAM: forward_auth("/oauth2/auth"),
+        "strip-identity": {"headers": {"customRequestHeaders": dict.fromkeys(IDENTITY_HEADERS, "")}},
+        "security-headers": {
+            "headers": {
+                "stsSeconds": 31_536_000,
+                "stsIncludeSubdomains": True,
+                "contentTypeNosniff": True,
+                "frameDeny": True,
+                "referrerPolicy": "strict-origin-when-cross-origin",
+                "permissionsPolicy": "camera=(), geolocation=(), microphone=()",
+                "customResponseHeaders": {"Server": "", "X-Powered-By": ""},
             }
         },
+        "webhook-rate": {"rateLimit": {"average": 50, "period": "1s", "burst": 100}},
     }
+
+
+TLS_OPTIONS: dict[str, Any] = {
+    "minVersion": "VersionTLS12",
+    "sniStrict": True,
+    "alpnProtocols": ["h2", "http/1.1"],
+    "curvePreferences": ["X25519MLKEM768", "X25519", "CurveP256"],
+    "cipherSuites": [
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    ],
+}
 
 
 COOKIE_NAME = "__Host-icupa"
