@@ -17,6 +17,7 @@ from infra.secrets.catalogue import Channel
 from infra.services.traefik import WEBHOOK_PATH
 from infra.smoke.checks import Smoke
 from infra.smoke.target import find_target
+from tests.kills import running
 from tests.running import STACK, command, machine, play, serves, succeeds
 from tests.system.killing import kill_after, listed, spread, trace
 from tests.vendors import messages
@@ -207,6 +208,35 @@ def test_a_window_that_is_killed_anywhere_goes_on(minute: datetime, mark: str) -
         assert record().state().lock is None
         assert "maintenance: OK" in shown
         serves()
+
+
+def test_what_breaks_while_it_is_watched_is_said_and_watched_again(minute: datetime, mark: str) -> None:
+    standby, arguments = machine(local.STANDBY), window(minute, mark, "-e", "watch_minutes=1")
+    slot = record().state().host(local.STANDBY.name).active_slot
+    name = f"agents-service-agents-{slot}-1"
+    with running(arguments) as process:
+        assert process.stdout
+        shown = ""
+        while "TASK [Watch health and errors]" not in shown:
+            line = process.stdout.readline()
+            assert line, shown
+            shown += line
+        standby.shell(f"docker stop --time 1 {name}")
+        try:
+            output, _ = process.communicate(timeout=120)
+        finally:
+            standby.shell(f"docker start {name}")
+    assert process.returncode == 2, shown + output
+    said = " ".join(output.split())
+    assert "not healthy 3 times in a row: /health/ready answers 503" in said
+    assert "primary was watched no longer: standby: not healthy" in said
+    found = maintenance().window
+    assert not maintenance().enabled
+    assert found is not None
+    assert found.done[-1] == "off"
+    serves(local.STANDBY.region)
+    succeeds(window(minute, mark))
+    assert maintenance() == Maintenance(completed=minute)
 
 
 def test_a_dry_run_shows_it_and_changes_nothing(minute: datetime, mark: str) -> None:

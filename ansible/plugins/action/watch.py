@@ -18,6 +18,7 @@ from infra.smoke.checks import CheckFailedError, Smoke
 from infra.smoke.client import UnknownNameError
 from infra.smoke.target import TargetError, find_target
 
+ACTION = "watch"
 _OK = 200
 _SAY_EVERY = 30.0
 _ASK_EVERY = 15.0
@@ -37,6 +38,7 @@ class ActionModule(ProcedureAction, ActionBase):
         "error_rate": {"type": "float", "default": 0.01},
     }
     refusals: ClassVar[tuple[type[Exception], ...]] = (TargetError,)
+    _stopped = ""
 
     def work(self, call: Call) -> dict[str, Any]:
         """Watch to the end, or to a breach."""
@@ -45,11 +47,13 @@ class ActionModule(ProcedureAction, ActionBase):
             call.did(f"watch {call.host} for {took(limits.seconds)}")
             return {}
         watch = self._watch(call, limits)
+        if not watch.breach and self._stopped:
+            raise ProcedureError(f"{call.host} was watched no longer: {self._stopped}")
         details = {"host": call.host, "seconds": limits.seconds, "seen": watch.summary()}
         call.lease.log(
-            "watch",
+            ACTION,
             result=Result.FAILED if watch.breach else Result.OK,
-            why=watch.breach,
+            why=f"{call.host}: {watch.breach}" if watch.breach else "",
             details=details,
         )
         if watch.breach:
@@ -60,14 +64,16 @@ class ActionModule(ProcedureAction, ActionBase):
     def _watch(self, call: Call, limits: Limits) -> Watch:
         watch, health = Watch(limits), _Health(call)
         began = asked = said = time.monotonic()
-        last = False
-        while not watch.breach and not last:
+        event, last = call.record.last_event(), False
+        while not watch.breach and not self._stopped and not last:
             last = time.monotonic() - began >= limits.seconds
             watch.answered(health.problem())
             now = time.monotonic()
             patience = least_seconds(call.outputs.settings.metrics.scrape_seconds)
             if now - began >= patience and (last or now - asked >= _ASK_EVERY):
                 watch.counted(*self._ask(call, now - began))
+            if now - asked >= _ASK_EVERY:
+                self._stopped = _breach_elsewhere(call, event)
                 asked = now
             if now - said >= _SAY_EVERY:
                 call.say(f"watched for {took(now - began)} of {took(limits.seconds)}: {watch.summary()}")
@@ -89,6 +95,12 @@ class ActionModule(ProcedureAction, ActionBase):
         if answer.get("failed") or "answers" not in answer:
             return None, str(answer.get("msg", "the host did not answer"))
         return dict(answer["answers"]), ""
+
+
+def _breach_elsewhere(call: Call, after: int) -> str:
+    """What another host's watch has found since; hosts are watched at once, and one breach is enough."""
+    found = (event for event in call.record.events(after) if event.action == ACTION)
+    return next((event.why for event in found if event.result is Result.FAILED), "")
 
 
 class _Health:
