@@ -352,7 +352,9 @@ def took(seconds: float | None) -> str:
 
 def _result(entry: Entry) -> str:
     said = "running" if entry.result is Result.STARTED else entry.result.value
-    return f"{said}, resumed {entry.resumed} times" if entry.resumed else said
+    if not entry.resumed:
+        return said
+    return f"{said}, resumed {'once' if entry.resumed == 1 else f'{entry.resumed} times'}"
 
 
 def _made_of(head: str) -> str:
