@@ -243,14 +243,10 @@ def test_a_run_that_is_killed_in_a_window_goes_on_with_it(rollout: Rollout) -> N
 def test_a_run_whose_lease_is_taken_away_says_that_nobody_watches(rollout: Rollout) -> None:
     with rollout.playing(PLAYBOOK, *rollout.options()) as process:
         until_holding(rollout, "internal", process)
-        lease = rollout.record.acquire("switch", preempt=True)
+        rollout.record.acquire("switch", preempt=True)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 12, output
     assert "UNCERTAIN" in output
     assert "nobody watching it" in output
     assert rollout.on == ("internal",)
     assert rollout.steps == STEPS[:2], "who has no lease writes no verdict"
-    lease.release()
-    done = rollout.run()
-    assert done.returncode == 0, done.stdout
-    assert rollout.steps == STEPS
