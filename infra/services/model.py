@@ -186,7 +186,7 @@ class Service:
     health: Health | None = None
     dependencies: tuple[Dependency, ...] = ()
     calls: tuple[str, ...] = ()
-    """Services that it talks to besides those that it depends on; where one of them is absent, it does not."""
+    """Services that it talks to besides those that it depends on, where they are there."""
     capabilities: tuple[str, ...] = ()
     stop_seconds: int = 10
     slots: tuple[Slot, ...] = ()

@@ -271,12 +271,12 @@ def _cluster_static(context: Context) -> dict[str, Any]:
     return _static(
         {
             "kubernetesCRD": {
-                "namespaces": namespaces,
+                "namespaces": list(namespaces),
                 # Middlewares of the login's namespace, as K8S-2 names them.
                 "allowCrossNamespace": True,
             },
             "kubernetesIngress": {
-                "namespaces": namespaces,
+                "namespaces": list(namespaces),
                 "ingressClass": INGRESS_CLASS,
                 "ingressEndpoint": {
                     "publishedService": f"{platform.namespace_of(names.TRAEFIK)}/{names.TRAEFIK}"
