@@ -25,7 +25,7 @@ from infra.services.model import (
 ENVIRONMENT_FILE = "agents-service.env"
 SLOTS = (Slot.BLUE, Slot.GREEN)
 DRAIN_GRACE_SECONDS = 4
-"""How long readiness fails while requests are still served: 2 s longer than the proxy needs to notice."""
+"""How long readiness fails while requests are still served, for whoever sends them here and looks at it."""
 DRAIN_SECONDS = 30
 """The most that a stop takes, grace included."""
 SWITCHES_DIRECTORY = "switches"

@@ -110,16 +110,18 @@ def server_url(slot: Slot) -> str:
 
 
 def active_route(slot: Slot | str, fallback: Slot | None = None) -> str:
-    """Text of `active.yml` that sends requests to a slot; the check takes it out while it drains.
+    """Text of `active.yml` that sends requests to a slot.
 
-    With `fallback`, requests that the slot does not answer (502: no connection, or it broke) go to the other
-    one at once, and all of them while the slot is not healthy.
+    Nobody checks a slot that is alone: with no other to go to, the proxy could only refuse what it may still
+    answer, and does so by mistake when the machine is busy. With `fallback`, requests that the slot does not
+    answer (502: no connection, or it broke) go to the other one at once, and all of them while the slot is
+    not healthy.
     """
     slot = Slot(slot)
     if fallback is None:
-        services = {names.AGENTS: _balancer(slot)}
+        services: dict[str, Any] = {names.AGENTS: _balancer(slot)}
     else:
-        services = {agents.slot_name(each): _balancer(each) for each in (slot, fallback)}
+        services = {agents.slot_name(each): _checked(_balancer(each)) for each in (slot, fallback)}
         services[names.AGENTS] = {
             "failover": {
                 "service": agents.slot_name(slot),
@@ -137,14 +139,14 @@ def _balancer(slot: Slot) -> dict[str, Any]:
             "servers": [{"url": server_url(slot)}],
             "passHostHeader": True,
             "responseForwarding": {"flushInterval": "10ms"},
-            "healthCheck": {
-                "path": "/health/ready",
-                "interval": "1s",
-                "timeout": "900ms",
-                "followRedirects": False,
-            },
         }
     }
+
+
+def _checked(balancer: dict[str, Any]) -> dict[str, Any]:
+    """The same, taken out where it is not ready; patient, since a busy machine answers late."""
+    check = {"path": "/health/ready", "interval": "3s", "timeout": "2500ms", "followRedirects": False}
+    return {"loadBalancer": {**balancer["loadBalancer"], "healthCheck": check}}
 
 
 def maintenance_route(enabled: bool) -> str:
@@ -272,8 +274,9 @@ def _cluster_static(context: Context) -> dict[str, Any]:
         {
             "kubernetesCRD": {
                 "namespaces": list(namespaces),
-                # Middlewares of the login's namespace, as K8S-2 names them.
+                # Middlewares of the login's namespace, by the names that K8S-2 gives them.
                 "allowCrossNamespace": True,
+                "safeNaming": False,
             },
             "kubernetesIngress": {
                 "namespaces": list(namespaces),

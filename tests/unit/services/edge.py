@@ -30,6 +30,7 @@ from infra.config.load import load_file
 from infra.config.model import Role
 from infra.services import names, oauth2_proxy, traefik
 from infra.services.context import Context
+from infra.services.model import Slot
 from tests.waiting import eventually
 
 _DEADLINE = 30.0
@@ -37,7 +38,7 @@ _POLL = 0.05
 _KEY_ID = "k1"
 
 
-class _Server(ThreadingHTTPServer):
+class StubServer(ThreadingHTTPServer):
     """HTTP on a port of its own; keeps the headers of every request."""
 
     daemon_threads = True
@@ -61,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         server = self.server
-        assert isinstance(server, _Server)
+        assert isinstance(server, StubServer)
         length = int(self.headers.get("Content-Length", 0))
         self.rfile.read(length)
         path = self.path.partition("?")[0]
@@ -81,8 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _serving(name: str) -> Iterator[_Server]:
-    with _Server(_Handler) as server:
+def serving(name: str) -> Iterator[StubServer]:
+    """A stub that says its name to whoever asks."""
+    with StubServer(_Handler) as server:
         server.name = name
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -94,7 +96,8 @@ def _serving(name: str) -> Iterator[_Server]:
 
 
 @contextmanager
-def _process(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
+def running_process(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A command that runs until the end, what it says in a file."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment}
@@ -136,7 +139,7 @@ def await_condition(what: str, condition: Any, log: Path | None = None) -> None:
 class Login:
     """The stub of the OIDC provider: its keys, and tokens as it would issue them."""
 
-    server: _Server
+    server: StubServer
     key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
 
     @property
@@ -187,8 +190,8 @@ class Edge:
     http: int
     https: int
     login: Login
-    slots: dict[str, _Server]
-    maintenance: _Server
+    slots: dict[str, StubServer]
+    maintenance: StubServer
     home: Path
 
     def client(self) -> httpx.Client:
@@ -209,11 +212,15 @@ class Edge:
         """Path and headers of what reached the service."""
         return [request for slot in self.slots.values() for request in slot.seen]
 
-    def activate(self, slot: str) -> None:
-        """Send requests to a slot: staged outside the watched directory and renamed in."""
-        text = traefik.active_route(slot).replace(
-            f"http://agents-{slot}:{names.AGENTS_PORT}", f"http://127.0.0.1:{self.slots[slot].port}"
-        )
+    def activate(self, slot: str, fallback: str | None = None, *, crashed: str | None = None) -> None:
+        """Send requests to a slot: staged outside the watched directory and renamed in.
+
+        Nothing listens where the `crashed` one was.
+        """
+        text = traefik.active_route(slot, None if fallback is None else Slot(fallback))
+        for name, server in self.slots.items():
+            port = free_port() if name == crashed else server.port
+            text = text.replace(f"http://agents-{name}:{names.AGENTS_PORT}", f"http://127.0.0.1:{port}")
         self._put("active.yml", text)
 
     def show_maintenance(self, enabled: bool) -> None:
@@ -229,7 +236,8 @@ class Edge:
         staged.rename(self.home / "dynamic" / name)
 
 
-def _certificate(domain: str, home: Path) -> dict[str, Any]:
+def make_certificate(domain: str, home: Path) -> dict[str, Any]:
+    """Files with a certificate of its own for a name, as Traefik's configuration names them."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domain)])
     now = datetime.now(UTC)
@@ -272,7 +280,7 @@ def _edge_files(context: Context, home: Path, ports: dict[str, int]) -> Path:
     dynamic = yaml.safe_load(text)
     for router in dynamic["http"]["routers"].values():
         router.get("tls", {}).pop("certResolver", None)
-    dynamic["tls"]["certificates"] = [_certificate(context.stack.domain, home)]
+    dynamic["tls"]["certificates"] = [make_certificate(context.stack.domain, home)]
     (home / "dynamic").mkdir()
     (home / "dynamic" / "edge.yml").write_text(yaml.safe_dump(dynamic))
     path = home / "traefik.yml"
@@ -303,9 +311,9 @@ def running_edge(home: Path) -> Iterator[Edge]:
     context = replace(Context("local", stack, machine.region, Role.PRIMARY), trust_certificates=())
     ports = {name: free_port() for name in ("web", "websecure", "internal", "login", "metrics")}
     with ExitStack() as running:
-        slots = {slot: running.enter_context(_serving(slot)) for slot in ("blue", "green")}
-        maintenance = running.enter_context(_serving("maintenance"))
-        login = Login(running.enter_context(_serving("login")))
+        slots = {slot: running.enter_context(serving(slot)) for slot in ("blue", "green")}
+        maintenance = running.enter_context(serving("maintenance"))
+        login = Login(running.enter_context(serving("login")))
         login.publish()
         edge = Edge(stack.domain, ports["web"], ports["websecure"], login, slots, maintenance, home)
         configuration = _edge_files(context, home, ports)
@@ -318,8 +326,12 @@ def running_edge(home: Path) -> Iterator[Edge]:
         }
         login_log, edge_log = home / "oauth2-proxy.log", home / "traefik.log"
         login_file = _login_file(context, home, ports, login.issuer)
-        running.enter_context(_process([tool("oauth2-proxy"), f"--config={login_file}"], login_log, secret))
-        running.enter_context(_process([tool("traefik"), f"--configFile={configuration}"], edge_log, {}))
+        running.enter_context(
+            running_process([tool("oauth2-proxy"), f"--config={login_file}"], login_log, secret)
+        )
+        running.enter_context(
+            running_process([tool("traefik"), f"--configFile={configuration}"], edge_log, {})
+        )
         ping = f"http://127.0.0.1:{ports['login']}/ready"
         await_condition("oauth2-proxy", lambda: httpx.get(ping).status_code == 200, login_log)
         bearer = {"Authorization": f"Bearer {login.token()}"}

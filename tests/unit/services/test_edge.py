@@ -209,6 +209,27 @@ def test_renamed_route_moves_requests_to_the_other_slot(edge: Edge) -> None:
         await_condition(slot, lambda slot=slot: edge.get("/api/x", token).json() == {"from": slot})
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_a_crashed_slot_does_not_answer_goes_to_the_fallback(edge: Edge, method: str) -> None:
+    token = bearer(edge.login.token())
+    edge.activate("green")
+    await_condition("green", lambda: edge.get("/api/x", token).json() == {"from": "green"})
+    edge.activate("green", fallback="blue", crashed="green")
+    answers: list[tuple[int, str]] = []
+
+    def answered_by_the_fallback() -> bool:
+        response = edge.get("/api/x", token, method)
+        answers.append((response.status_code, response.json().get("from", "")))
+        return answers[-1][1] == "blue"
+
+    try:
+        await_condition("blue answers", answered_by_the_fallback)
+        assert {status for status, _ in answers} == {200}
+    finally:
+        edge.activate("blue")
+        await_condition("blue", lambda: edge.get("/api/x", token).json() == {"from": "blue"})
+
+
 @pytest.fixture
 def in_maintenance(edge: Edge) -> Iterator[Edge]:
     """The edge while it shows the maintenance answer."""
