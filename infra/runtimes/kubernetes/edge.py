@@ -212,7 +212,7 @@ def _api_access(cluster: Cluster) -> list[Manifest]:
         "namespace": cluster.platform.namespace_of(names.TRAEFIK),
     }
     rules = [
-        {"apiGroups": [""], "resources": ["services", "secrets"], "verbs": _READ},
+        {"apiGroups": [""], "resources": ["services", "secrets", "configmaps"], "verbs": _READ},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
         {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": _READ},
         {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update"]},
