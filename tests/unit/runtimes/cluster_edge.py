@@ -1,4 +1,4 @@
-"""The edge of a cluster as it is rendered, running: real Traefik and oauth2-proxy, a stub of the cluster's API."""
+"""The edge of a cluster as it is rendered: real Traefik and oauth2-proxy, a stub of the API of the cluster."""
 
 from __future__ import annotations
 

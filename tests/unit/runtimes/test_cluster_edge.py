@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from infra.services import traefik
@@ -64,7 +65,7 @@ def test_webhooks_need_no_login_and_only_they(edge: ClusterEdge) -> None:
 
 
 def test_other_names_have_no_certificate(edge: ClusterEdge) -> None:
-    with pytest.raises(Exception, match="(?i)unrecognized name"):
+    with pytest.raises(httpx.ConnectError, match=r"(?i)unrecognized name"):
         ClusterEdge("other.example.com", edge.https, edge.api, edge.login, edge.agents).get("/")
 
 
