@@ -1,4 +1,4 @@
-"""The edge of a cluster as it is rendered: real Traefik and oauth2-proxy, a stub of the API of the cluster."""
+"""The edge of a cluster as it is rendered: real Traefik and oauth2-proxy, a stub of the API."""
 
 from __future__ import annotations
 
