@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -23,6 +24,7 @@ from tests.load.ledger import OK
 from tests.load.order import Order
 
 PROGRESS_SECONDS = 1.0
+_PRIORITY = -10
 
 
 async def _standard_input() -> asyncio.StreamReader:
@@ -56,6 +58,9 @@ async def _report(generator: Generator) -> None:
 
 async def main() -> None:
     """Run one order."""
+    # A schedule that waits for the processor measures the machine; who may not have it does without.
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     reader = await _standard_input()
     order = Order.model_validate_json(await reader.readline())
     kinds = Kinds(order.run, order.plan, order.credentials)
