@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 from infra.config.load import load_file
@@ -34,9 +35,14 @@ def state(**changes: Any) -> ClusterState:
     return ClusterState(**{**fields, **changes})
 
 
+@cache
+def _loaded(name: str) -> Stack:
+    return load_file(name)
+
+
 def stack_of(name: str, **changes: Any) -> Stack:
     """A stack, with some settings of its clusters changed."""
-    stack = load_file(name)
+    stack = _loaded(name)
     assert stack.kubernetes is not None
     settings = Kubernetes.model_validate({**stack.kubernetes.model_dump(mode="json"), **changes})
     return stack.model_copy(update={"kubernetes": settings})
