@@ -125,7 +125,14 @@ class Phases:
 def rolling(phases: Phases, group: str) -> Iterator[subprocess.Popen[str]]:
     """A rollout whose phase of `group` has begun."""
     with running(ROLLOUT) as process:
-        eventually(lambda: (group, Step.HOLDING) in phases.steps(), f"{group} tenants have the flag", 120)
+
+        def begun() -> bool:
+            if process.poll() is not None:
+                said = process.stdout.read() if process.stdout else ""
+                pytest.fail(f"it ended with {process.returncode}\n{said}")
+            return (group, Step.HOLDING) in phases.steps()
+
+        eventually(begun, f"{group} tenants have the flag", 120)
         yield process
 
 
