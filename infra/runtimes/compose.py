@@ -88,6 +88,11 @@ def _check(topology: Topology, images: Mapping[str, Any]) -> None:
                 problems.append(
                     f"{service.name} depends on {dependency.service}; accepted: {', '.join(sorted(known))}"
                 )
+        problems += [
+            f"{service.name} calls {called.name}, but no network has both"
+            for called in topology.called(service)
+            if not set(service.networks) & set(called.networks) - {Network.EGRESS}
+        ]
         if not service.slots and service.image not in images:
             problems.append(
                 f"{service.name} has no image {service.image}; accepted: {', '.join(sorted(images))}"

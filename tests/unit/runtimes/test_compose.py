@@ -246,6 +246,17 @@ REFUSED = {
         ),
         "other publishes 80 as web does",
     ),
+    "call without a network": (
+        (service(calls=("db",)), service(name="db", networks=(Network.DATA, Network.EGRESS))),
+        "web calls db, but no network has both",
+    ),
+    "dependency without a network": (
+        (
+            service(networks=(Network.EGRESS,), dependencies=(Dependency("db"),)),
+            service(name="db", networks=(Network.DATA, Network.EGRESS)),
+        ),
+        "web calls db, but no network has both",
+    ),
     "one name twice": ((service(), service()), "same name"),
 }
 
