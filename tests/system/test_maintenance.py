@@ -24,7 +24,7 @@ from tests.vendors import messages
 
 pytestmark = pytest.mark.system
 
-KILLS = 4
+KILLS = 3
 STEPS_AT_LEAST = 40
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 QUICK = ("-e", "short_notice=drill", "-e", "watch_minutes=0.1")
