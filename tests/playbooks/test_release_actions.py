@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from infra.paths import REPOSITORY
 from infra.release.model import SCHEMA_LABEL
 from tests.controller import Controller, outputs
 
 PLAYBOOK = Path(__file__).parent / "releases.yml"
-ENGINE = Path(__file__).parent / "engine.py"
+ENGINE = REPOSITORY / "tests" / "unit" / "release" / "engine.py"
 IMAGE = "registry.local.icupa.dev/icupa/agents-service"
 GOOD, LOOSE = (f"sha256:{digit * 64}" for digit in "13")
 HERE = ("-e", "ansible_connection=local", "-e", "ansible_become=false")

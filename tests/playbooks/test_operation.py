@@ -16,7 +16,7 @@ from infra.record.lease import is_over
 from infra.record.log import Log
 from tests.controller import Controller, kill, outputs, words
 from tests.gateway import running_gateway
-from tests.unit.procedures.conftest import PLUGINS, TRIAL
+from tests.playbooks.conftest import PLUGINS, TRIAL
 from tests.waiting import eventually
 
 

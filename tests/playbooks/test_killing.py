@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.controller import Controller
+from tests.playbooks.conftest import TRIAL
 from tests.system.killing import NotKilledError, Step, kill_after, listed, spread, trace
-from tests.unit.procedures.conftest import TRIAL
 from tests.waiting import eventually
 
 STEPS = ["Begin", "Read the inventory again", "Move away", "Wait", "Move there", "End"]
