@@ -225,7 +225,7 @@ def _tmpfs(scratch: Scratch, uid: int) -> str:
 
 def _port(port: Port) -> dict[str, Any]:
     rendered: dict[str, Any] = {"target": port.number, "published": str(port.published), "protocol": "tcp"}
-    if port.host_address != "0.0.0.0":  # noqa: S104 - compared, not bound
+    if not port.public:
         rendered["host_ip"] = port.host_address
     return rendered
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - the edge listens for everybody; the firewall is the host's
+
 
 class Network(StrEnum):
     """Networks between services of one host."""
@@ -99,7 +101,12 @@ class Port:
     name: str
     number: int
     published: int | None = None
-    host_address: str = "0.0.0.0"  # noqa: S104 - the edge listens for everybody; the firewall is the host's
+    host_address: str = EVERYWHERE
+
+    @property
+    def public(self) -> bool:
+        """Whether everybody reaches it."""
+        return self.published is not None and self.host_address == EVERYWHERE
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ _METADATA = "169.254.0.0/16"
 _LOCAL_DNS = "169.254.20.10/32"
 """Where a node's own DNS cache listens, in clusters that have it."""
 _DNS_PORT = 53
-_ANYWHERE = "0.0.0.0"  # noqa: S104 - compared, not bound
 _WAYS_OUT = {Network.EDGE, Network.EGRESS}
 
 
@@ -60,8 +59,7 @@ def _service_policy(service: Service, cluster: Cluster) -> Manifest:
 
 def _ingress(service: Service, cluster: Cluster) -> list[dict[str, Any]]:
     rules: list[dict[str, Any]] = []
-    public = [port for port in service.ports if port.published and port.host_address == _ANYWHERE]
-    if public:
+    if public := [port for port in service.ports if port.public]:
         rules.append({"ports": _ports(public)})
     topology = cluster.topology
     callers = [other for other in topology.services if service in topology.called(other)]

@@ -22,7 +22,6 @@ from infra.services.platform import REPLICAS_SUFFIX
 _ROLLOUT_MARGIN_SECONDS = 120
 """For the image to arrive and the scheduler to find a place, besides the service's own start."""
 _JOB_DEADLINE_SECONDS = 900
-_ANYWHERE = "0.0.0.0"  # noqa: S104 - compared, not bound
 
 
 def workload(service: Service, cluster: Cluster, pull_secret: Manifest) -> list[Manifest]:
@@ -134,7 +133,7 @@ def _services(service: Service, cluster: Cluster) -> list[Manifest]:
     """The service's own name, and one with the addresses of all replicas, for scrapes."""
     if not service.ports:
         return []
-    public = [port for port in service.ports if port.published and port.host_address == _ANYWHERE]
+    public = [port for port in service.ports if port.public]
     selector = labels(service.name)
     spec: dict[str, Any] = {
         "type": "LoadBalancer" if public else "ClusterIP",
