@@ -24,6 +24,8 @@ from infra.record.model import Event, Holder, HostState, Lock, Release, Result, 
 from infra.record.store import Store
 
 _POLL = 0.5
+_RECENT = 100
+"""Events that are searched for who took a lease away."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,9 @@ class Record:
         """
         lock = self.state().lock
         if lock is None:
-            raise LeaseLostError(f"nobody holds the lease with token {token} any more: it was released")
+            raise LeaseLostError(
+                f"nobody holds the lease with token {token} any more: {self._how_it_ended(token)}"
+            )
         if lock.token != token:
             other = lock.holder
             raise LeaseLostError(
@@ -252,6 +256,13 @@ class Record:
                 f" {other.host}, token {lock.token}"
             )
         return Lease(self._log, lock)
+
+    def _how_it_ended(self, token: int) -> str:
+        """What became of a lease that is free now: whoever took it away may have given it back since."""
+        for event in self.events(after=max(0, self.last_event() - _RECENT)):
+            if event.action in ("lease.take", "lease.preempt") and event.details.get("token") == token:
+                return f"{event.who} took it for {event.details.get('operation')}, and gave it back"
+        return "it was released"
 
     def _take(self, state: State, holder: Holder, ttl: float, claim: _Claim) -> Draft:
         action, details = "lease.acquire", {}

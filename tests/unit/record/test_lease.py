@@ -376,3 +376,11 @@ def test_a_change_can_not_forge_the_lock(record: Record) -> None:
 def test_refuses_a_ttl_below_the_difference_of_clocks(record: Record) -> None:
     with pytest.raises(ValueError, match="ttl must be at least 12 s"):
         record.lease("deploy", ttl=5)
+
+
+def test_who_lost_the_lease_is_told_to_whom_also_after_that_one_gave_it_back(record: Record) -> None:
+    lost = record.acquire("deploy", who="alice")
+    with record.lease("switch", who="bob", preempt=True):
+        pass
+    with pytest.raises(LeaseLostError, match="any more: bob took it for switch, and gave it back"):
+        record.held_lease(lost.token)
