@@ -9,9 +9,11 @@ from infra.procedures import rollout
 from infra.procedures.deploy import release_of
 from infra.procedures.moves import unfinished
 from infra.procedures.operation import ProcedureError
-from infra.record import Event, State
+from infra.record import Event, Result, State
 from infra.release.model import Checked, short
 
+TARGET = "rollback.target"
+"""Action of the event that says where a rollback goes; its details are a `Target`'s."""
 _BEGINS = ("deploy.start", "deploy.release")
 """Actions of events after which users may meet a release: flags of earlier ones are not its own."""
 FLAG_EVENTS = (rollout.ACTION,)
@@ -55,6 +57,25 @@ def target(state: State, asked: str | None) -> Target:
         )
     former = state.previous_releases[0]
     return Target(former.digest, bad, f"{short(former.digest)} is the last good release before {short(bad)}")
+
+
+def resumed(events: Iterable[Event], operation_id: str) -> Target | None:
+    """Where the same command was going when it did not come to its end; None where it came to one.
+
+    Without it, what a killed rollback has reached would look like the release to leave. `events` are oldest
+    first.
+    """
+    found: Target | None = None
+    for event in events:
+        own = event.operation_id == operation_id
+        if own and event.action == TARGET:
+            found = Target(*(str(event.details.get(name, "")) for name in ("release", "bad", "why")))
+        elif own:
+            ended = event.action == "rollback.end" and event.result is not Result.UNCERTAIN
+            found = None if ended else found
+        elif event.action in {"deploy.release", "rollback.release"}:
+            found = None
+    return found
 
 
 def flags_turned_on(events: Iterable[Event], bad: str) -> list[str]:

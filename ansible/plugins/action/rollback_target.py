@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -15,9 +16,15 @@ class ActionModule(ProcedureAction, ActionBase):
     arguments = {"release": {"type": "str"}}  # noqa: RUF012
 
     def work(self, call: Call) -> dict[str, Any]:
-        """Look at the record; changes nothing."""
-        found = rollback.target(call.record.state(), call.arguments["release"])
-        flags = rollback.flags_turned_on(call.record.events(), found.bad)
+        """Look at the record, and keep what was found there: the same command goes on to it after a kill."""
+        asked, operation = call.arguments["release"], call.operation
+        events = list(call.record.events())
+        found = None if asked else rollback.resumed(events, operation.id)
+        if found is None:
+            found = rollback.target(call.record.state(), asked)
+            if not call.check:
+                call.lease.log(rollback.TARGET, why=operation.why, details=asdict(found))
+        flags = rollback.flags_turned_on(events, found.bad)
         call.say(found.why)
         if flags:
             call.say(f"turned on since then: {', '.join(flags)}")

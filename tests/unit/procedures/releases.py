@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.record import Event, HostState, Release, Slot, State, Switch
+from infra.record import Event, HostState, Release, Result, Slot, State, Switch
 from infra.record.model import NO_HASH
 from infra.release.model import Checked
 
@@ -50,7 +50,14 @@ def state(letter: str = "a", *former: str) -> State:
     )
 
 
-def event(action: str, letter: str | None = None, **details: Any) -> Event:
+def event(
+    action: str,
+    letter: str | None = None,
+    *,
+    operation_id: str | None = None,
+    result: Result = Result.OK,
+    **details: Any,
+) -> Event:
     return Event.seal(
         {
             "seq": 1,
@@ -60,6 +67,8 @@ def event(action: str, letter: str | None = None, **details: Any) -> Event:
             "host": "desk",
             "action": action,
             "digest": None if letter is None else digest(letter),
+            "operation_id": operation_id,
+            "result": result,
             "details": details,
             "previous": NO_HASH,
         }

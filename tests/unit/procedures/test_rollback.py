@@ -7,6 +7,7 @@ import pytest
 from infra.procedures import rollback
 from infra.procedures.moves import Step, advance
 from infra.procedures.operation import ProcedureError
+from infra.record import Event, Result
 from tests.unit.procedures.releases import HOSTS, checked, digest, event, state
 
 
@@ -69,3 +70,35 @@ def test_flags_that_were_turned_on_since_the_bad_release_are_found() -> None:
 
 def test_none_are_found_where_none_were_turned_on() -> None:
     assert rollback.flags_turned_on([event("deploy.release", "c")], digest("c")) == []
+
+
+OWN = "rollback-1"
+CHOSEN = event("rollback.target", operation_id=OWN, release="b", bad="c", why="because")
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        [],
+        [event("rollback.start", "b", operation_id=OWN)],
+        [event("rollback.release", "b", operation_id=OWN)],
+        [event("rollback.end", operation_id=OWN, result=Result.UNCERTAIN)],
+        [event("site.end", operation_id="site-1")],
+    ],
+)
+def test_a_rollback_that_did_not_end_goes_on_to_where_it_was_going(since: list[Event]) -> None:
+    found = rollback.resumed([event("deploy.release", "c"), CHOSEN, *since], OWN)
+    assert found == rollback.Target("b", "c", "because")
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        [event("rollback.end", operation_id=OWN)],
+        [event("rollback.end", operation_id=OWN, result=Result.ROLLED_BACK)],
+        [event("deploy.release", "d", operation_id="deploy-1")],
+    ],
+)
+def test_a_rollback_that_is_over_is_not_gone_on_with(since: list[Event]) -> None:
+    assert rollback.resumed([CHOSEN, *since], OWN) is None
+    assert rollback.resumed([CHOSEN], "rollback-2") is None
