@@ -171,8 +171,9 @@ def _planned(request: Request, found: Maintenance, window: Window, now: datetime
         says = f"the maintenance of {clock(window.at)} goes on after: {', '.join(done)}"
         return _plan(request, Act.WINDOW, says, done=done)
     if now < window.at and not request.short_notice:
+        left = took((window.at - now).total_seconds())
         raise ProcedureError(
-            f"the maintenance is planned for {clock(window.at)}, in {took((window.at - now).total_seconds())}:"
+            f"the maintenance is planned for {clock(window.at)}, in {left}:"
             " run this command then, or say why it can't wait: -e short_notice='…'"
         )
     if now > window.at + LATEST and not found.enabled and not request.short_notice:
