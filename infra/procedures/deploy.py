@@ -68,11 +68,13 @@ def not_ready(reasons: Sequence[str], serving: Slot, *, accept_unhealthy: bool) 
     it serves. `accept_unhealthy` lets a release that is ill be replaced.
     """
     idle = tuple(f"{service}-{serving.other} " for service in (names.AGENTS, names.MIGRATE))
+    # Compose runs it again when it brings up the other slot: a run that was killed just now has left it so.
+    migrating = f"{names.MIGRATE}-{serving} has not ended well (running"
     ill = f"{agents.slot_name(serving)} is "
     return [
         reason
         for reason in reasons
-        if not reason.startswith(idle) and not (accept_unhealthy and reason.startswith(ill))
+        if not reason.startswith((*idle, migrating)) and not (accept_unhealthy and reason.startswith(ill))
     ]
 
 

@@ -77,6 +77,8 @@ SHORT_STOP = 2
 """Seconds that a container gets to stop which never was ready."""
 STOP_TIMEOUT = 300
 RUNNING = ("running", "restarting", "paused")
+UP = ("active", "reloading")
+"""States of a unit that is up: also while a run that was killed has left a reload under way, which ends."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def unit_properties(unit: str) -> dict[str, str]:
 
 def unit_problems(unit: str, properties: dict[str, str]) -> dict[str, str]:
     """What is wrong with the unit itself."""
-    if properties.get("ActiveState") != "active":
+    if properties.get("ActiveState") not in UP:
         return {unit: "is not active"}
     if properties.get("UnitFileState") != "enabled":
         return {unit: "is not enabled"}
@@ -318,7 +320,7 @@ def converge(unit: str, properties: dict[str, str], timeout: float) -> None:
         systemctl("daemon-reload")
     if properties.get("UnitFileState") != "enabled":
         systemctl("enable", unit)
-    systemctl("reload" if properties.get("ActiveState") == "active" else "start", unit, timeout=timeout)
+    systemctl("reload" if properties.get("ActiveState") in UP else "start", unit, timeout=timeout)
 
 
 def restless(names: list[str], containers: list[Container], seconds: float) -> dict[str, str]:

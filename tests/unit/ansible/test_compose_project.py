@@ -196,6 +196,15 @@ def test_an_outdated_container_is_converged_by_a_reload(world: World) -> None:
     assert world.asked() == ["systemctl reload agents-service.service"]
 
 
+def test_a_reload_that_is_under_way_is_followed_by_another(world: World) -> None:
+    world.property("ActiveState", "reloading")
+    world.containers(*RUNNING)
+    assert not module.start(call(), module.Docker(None))["changed"]
+    world.containers(inspected("web", "w0", "running"), RUNNING[1])
+    module.start(call(images=[]), module.Docker(None))
+    assert world.asked() == ["systemctl reload agents-service.service"]
+
+
 def test_a_changed_unit_is_read_again(world: World) -> None:
     world.containers(*RUNNING)
     world.property("NeedDaemonReload", "yes")

@@ -115,6 +115,13 @@ def test_the_slot_that_does_not_serve_may_be_anything() -> None:
     assert deploy.not_ready(REASONS, Slot.GREEN, accept_unhealthy=True) == list(REASONS)
 
 
+def test_what_a_killed_run_left_under_way_is_waited_for() -> None:
+    running = ["migrate-blue has not ended well (running, exit code 0)"]
+    assert deploy.not_ready(running, Slot.BLUE, accept_unhealthy=False) == []
+    ended = ["migrate-blue has not ended well (exited, exit code 1)"]
+    assert deploy.not_ready(ended, Slot.BLUE, accept_unhealthy=False) == ended
+
+
 def test_an_ill_release_is_replaced_only_where_that_is_said() -> None:
     ill = ["agents-blue is unhealthy"]
     assert deploy.not_ready(ill, Slot.BLUE, accept_unhealthy=False) == ill
