@@ -228,7 +228,7 @@ def test_what_breaks_while_it_is_watched_is_said_and_watched_again(minute: datet
             standby.shell(f"docker start {name}")
     assert process.returncode == 2, shown + output
     said = " ".join(output.split())
-    assert "not healthy 3 times in a row: /health/ready answers 503" in said
+    assert "not healthy 3 times in a row: /health/ready answers 502" in said
     assert "primary was watched no longer: standby: not healthy" in said
     found = maintenance().window
     assert not maintenance().enabled
