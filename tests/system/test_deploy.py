@@ -115,7 +115,7 @@ CASES: tuple[tuple[str, releases.Recipe | None, int, str], ...] = (
     ("broken in the standby", BROKEN_IN_STANDBY, ROLLED_BACK, "standby: not healthy after"),
     ("wrong schema", releases.WRONG_SCHEMA, 2, "9999"),
     ("unsigned", releases.UNSIGNED, 2, "sign"),
-    ("absent", None, 2, "not in"),
+    ("absent", None, 2, "has no manifests"),
 )
 
 
