@@ -8,7 +8,7 @@ toolchain := $(PYTHON) -m infra.toolchain
 run := $(toolchain) run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test unit system roles hosts-on-this-machine lint preview render smoke lighthouse history notify tools lock bench shell
+.PHONY: help up down test unit system roles hosts-on-this-machine lint preview render smoke lighthouse secret secrets-age history notify tools lock bench shell
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -70,6 +70,14 @@ notify: ## deliver the messages that wait, show what can't be delivered: STACK=n
 lighthouse: ## measure the public page with a browser, which is installed: STACK=name
 	@$(toolchain) ensure preview browser
 	@$(run) ansible-playbook ansible/playbooks/lighthouse.yml -e stack=$(STACK)
+
+secret: ## where a secret is and why, its age, who reads it, never its value: WHERE=name STACK=name
+	@$(toolchain) ensure preview
+	@$(run) python -m infra.secretstore where $(WHERE) --stack $(STACK)
+
+secrets-age: ## ages of secrets against their periods, ends with an error where one is overdue: STACK=name
+	@$(toolchain) ensure preview
+	@$(run) ansible-playbook ansible/playbooks/secrets_age.yml -e stack=$(STACK)
 
 tools: ## table of tools: version, where it came from
 	@$(toolchain) tools up unit lint browser

@@ -1,4 +1,4 @@
-"""`python -m infra.secretstore`: prepare a local stack, and get, set, generate, list or locate secrets."""
+"""`python -m infra.secretstore`: prepare a local stack; get, set, generate, list, find secrets, see ages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import IntEnum
 
 from rich.console import Console
 from rich.table import Table
 
+from infra.config.model import Stack
 from infra.paths import is_local
 from infra.record import RecordError
 from infra.record.stack import load_stack
 from infra.secrets.catalogue import CATALOGUE, OURS
 from infra.secretstore import SecretConfig, SecretStoreError, open_store, sops
+from infra.secretstore.ages import Age, ages, missing, moment
+from infra.secretstore.consumers import consumers
 from infra.secretstore.prepare import prepare
 from infra.secretstore.store import SopsStore, check_name
 
@@ -24,6 +28,16 @@ _WIDTH = 200
 """Columns where the output is no terminal."""
 
 _DATE = "%Y-%m-%d"
+_LABEL = 10
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    FAILED = 1
+    OVERDUE = 3
+    """`ages`: a secret should have been replaced; 2 is that of wrong arguments."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,17 +62,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     listing = commands.add_parser("list", parents=[store], help="names, ages and consumers, never values")
     listing.add_argument("--json", action="store_true")
-    where = commands.add_parser("where", parents=[store], help="which source of a secret wins, and why")
+    where = commands.add_parser(
+        "where", parents=[store], help="which source of a secret wins and why, its age, who reads it"
+    )
     where.add_argument("name")
+    old = commands.add_parser(
+        "ages",
+        parents=[store],
+        help=f"ages against periods; exits with {ExitCode.OVERDUE:d} where a secret is overdue",
+    )
+    old.add_argument("--json", action="store_true")
+    old.add_argument("--at", help="as of this moment: 2027-03-01T00:00Z; now if not given")
     return parser
 
 
 def _open(options: argparse.Namespace) -> SopsStore:
-    if options.url:
+    stack = _stack(options)
+    if stack is None:
         given = {"url": options.url, "endpoint": options.endpoint, "region": options.region}
         return open_store({}, options.stack, record={name: value for name, value in given.items() if value})
-    stack = load_stack(options.stack)
     return open_store(SecretConfig.of(stack), options.stack)
+
+
+def _stack(options: argparse.Namespace) -> Stack | None:
+    """The stack's file, unless `--url` stands in for it."""
+    return None if options.url else load_stack(options.stack)
 
 
 def _prepare(stack: str, console: Console) -> None:
@@ -113,7 +141,7 @@ def _generate(options: argparse.Namespace, console: Console) -> None:
 
 
 def _list(options: argparse.Namespace, console: Console) -> None:
-    entries = _open(options).entries()
+    entries, stack = _open(options).entries(), _stack(options)
     now = datetime.now(UTC)
     rows = [
         {
@@ -121,7 +149,7 @@ def _list(options: argparse.Namespace, console: Console) -> None:
             "age_days": (now - entry.created_at).days if (entry := entries.get(secret.name)) else None,
             "by": entry.by if entry else None,
             "issuer": secret.issuer,
-            "consumers": list(secret.consumers),
+            "consumers": consumers(secret.name, stack),
         }
         for secret in CATALOGUE.values()
         if not secret.local or is_local(options.stack)
@@ -132,25 +160,80 @@ def _list(options: argparse.Namespace, console: Console) -> None:
     table = Table("secret", "age", "set by", "issued by", "consumers")
     for row in rows:
         age = "missing" if row["age_days"] is None else f"{row['age_days']} d"
-        consumers = ", ".join(CATALOGUE[str(row["name"])].consumers)
-        table.add_row(str(row["name"]), age, str(row["by"] or ""), str(row["issuer"]), consumers)
+        table.add_row(
+            str(row["name"]),
+            age,
+            str(row["by"] or ""),
+            str(row["issuer"]),
+            "; ".join(consumers(str(row["name"]), stack)),
+        )
     console.print(table)
 
 
 def _where(options: argparse.Namespace, console: Console) -> None:
-    store = _open(options)
     check_name(options.name)
-    entry = store.entries().get(options.name)
-    state = f"set {entry.created_at:{_DATE}} by {entry.by}" if entry else "not set"
-    console.print(f"{options.name}: {store.where} ({state}); the only place of stack {options.stack}")
+    store, stack = _open(options), _stack(options)
+    entry, secret = store.entries().get(options.name), CATALOGUE[options.name]
+    named = f"icupa:record.url of the stack file of {options.stack}" if stack else "--url"
+    rotation = secret.rotation
+    if entry is None:
+        told = [
+            ("set", f"not set: python -m infra.secretstore set {secret.name} --stack {options.stack} < FILE")
+        ]
+    else:
+        age = Age(entry, datetime.now(UTC))
+        told = [("set", f"{entry.created_at:{_DATE}} by {entry.by}, {age.days} d ago"), ("due", _due(age))]
+    overlap = "yes" if rotation.overlap.possible else "no"
+    facts = [
+        ("source", f"{store.where}: wins, because {named} names it and nothing else is asked"),
+        *told,
+        ("period", rotation.period + (f": {rotation.reason}" if rotation.reason else "")),
+        ("owner", rotation.owner),
+        ("issuer", f"{secret.issuer} (driver {rotation.driver})"),
+        *(("read by", consumer) for consumer in consumers(secret.name, stack)),
+        ("revoked", rotation.revoked),
+        ("two valid", f"{overlap}: {rotation.overlap.how}"),
+    ]
+    console.print(f"{secret.name}: {secret.what}")
+    for label, text in facts:
+        console.print(f"  {label:<{_LABEL}}{text}", soft_wrap=True)
     winner = next((place for place, identity in sops.identity_sources(options.stack) if identity), None)
     for place, identity in sops.identity_sources(options.stack):
         note = "used" if place == winner else "there, but an earlier one wins" if identity else "none"
         console.print(f"  age identity: {place}: {note}", soft_wrap=True)
 
 
+def _due(age: Age) -> str:
+    if age.due is None:
+        return "never by age"
+    return f"{age.due:{_DATE}}" + (", OVERDUE" if age.overdue else "")
+
+
+def _ages(options: argparse.Namespace, console: Console) -> ExitCode:
+    entries, at = _open(options).entries(), moment(options.at)
+    found, absent = ages(entries, at), missing(entries, options.stack)
+    overdue = [age.name for age in found if age.overdue]
+    if options.json:
+        shown = {
+            "at": at.isoformat(timespec="seconds"),
+            "overdue": overdue,
+            "secrets": [age.as_json() for age in found],
+            "not_set": absent,
+        }
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+    else:
+        table = Table("secret", "age", "set by", "period", "due", "owner")
+        for age in found:
+            rotation = CATALOGUE[age.name].rotation
+            table.add_row(age.name, f"{age.days} d", age.entry.by, rotation.period, _due(age), rotation.owner)
+        console.print(table)
+        console.print(f"not set: {', '.join(absent) or 'none'}", soft_wrap=True)
+        console.print(f"overdue: {', '.join(overdue) or 'none'}", soft_wrap=True)
+    return ExitCode.OVERDUE if overdue else ExitCode.OK
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 1 with the reason on standard error."""
+    """Run one command; the exit code, with the reason of 1 on standard error."""
     options = _parser().parse_args(arguments)
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     try:
@@ -167,10 +250,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _list(options, console)
             case "where":
                 _where(options, console)
+            case "ages":
+                return _ages(options, console)
     except (SecretStoreError, RecordError) as error:
         sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+        return ExitCode.FAILED
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class SecretStore(Protocol):
         ...
 
     def put(self, name: str, value: str, *, by: str) -> None:
-        """Set or replace a value, and the public objects that follow from it."""
+        """Set or replace a value, and the public objects that follow; what it is already keeps its age."""
         ...
 
     def put_many(self, values: Mapping[str, str], *, by: str) -> None:
@@ -207,6 +207,9 @@ class SopsStore:
                 _check_value(check_name(name), value)
                 for derive in CATALOGUE[name].public.values():
                     _check_derivable(name, value, derive)
+                # Set again, so that the file is encrypted for others: the value is no younger for it.
+                if name in document["secrets"] and document["secrets"][name]["value"] == value:
+                    continue
                 document["secrets"][name] = {
                     "value": value,
                     "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

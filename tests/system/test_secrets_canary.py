@@ -13,8 +13,10 @@ import docker
 import pytest
 
 from infra import local, paths
-from infra.secrets.catalogue import AGENTS, CATALOGUE
+from infra.config.load import load_file
+from infra.secrets.catalogue import CATALOGUE
 from infra.secretstore import open_store
+from infra.secretstore.consumers import readers
 from infra.services import names
 from tests.canary import Canary
 from tests.running import SITE, STACK, command, machine, outputs_document, succeeds
@@ -42,8 +44,9 @@ def on(place: local.Machine, script: str) -> tuple[str, ...]:
 
 def own(service: str) -> set[str]:
     """Secrets that a service of the project consumes."""
-    consumer = AGENTS if service.startswith((f"{names.AGENTS}-", "migrate-")) else service
-    return {name for name, secret in CATALOGUE.items() if consumer in secret.consumers}
+    slotted = (name for name in (names.AGENTS, names.MIGRATE) if service.startswith(f"{name}-"))
+    consumer = next(slotted, service)
+    return {name for name in CATALOGUE if consumer in readers(name, load_file(STACK))}
 
 
 @PLACES

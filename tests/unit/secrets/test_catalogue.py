@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 
 import pytest
 
 from infra import local
 from infra.secrets import generators, references
-from infra.secrets.catalogue import CATALOGUE, Channel, slack_webhook
+from infra.secrets.catalogue import CATALOGUE, Channel, Driver, Owner, Period, slack_webhook
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -15,7 +16,6 @@ def test_every_secret_has_a_name_a_purpose_and_a_fresh_value(name: str) -> None:
     secret = CATALOGUE[name]
     assert references.NAME.fullmatch(name)
     assert secret.what
-    assert secret.consumers
 
     first, second = secret.generate(), secret.generate()
 
@@ -79,3 +79,34 @@ def test_webhooks_lead_to_the_vendors_double_on_local(channel: Channel) -> None:
     url = CATALOGUE[slack_webhook(channel)].generate()
     base = rf"https://{re.escape(local.VENDORS.host)}/slack/services"
     assert re.fullmatch(rf"{base}/T[A-Z0-9]{{10}}/B[A-Z0-9]{{10}}/[A-Za-z0-9]{{24}}", url)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_secret_says_how_it_is_replaced(name: str) -> None:
+    rotation = CATALOGUE[name].rotation
+    assert rotation.revoked
+    assert rotation.overlap.how
+    assert bool(rotation.reason) == (rotation.period.limit is None)
+    assert (rotation.driver is Driver.WORLD) == CATALOGUE[name].local
+
+
+def test_every_secret_is_counted_once() -> None:
+    """Whoever adds a secret counts it here, so that its period is a decision."""
+    periods = Counter(secret.rotation.period for secret in CATALOGUE.values())
+    assert periods == {Period.QUARTERLY: 12, Period.YEARLY: 16, Period.ON_COMPROMISE: 2, Period.NONE: 17}
+    assert sum(periods.values()) == len(CATALOGUE) == 47
+    assert {secret.rotation.driver for secret in CATALOGUE.values()} == set(Driver)
+    assert {secret.rotation.owner for secret in CATALOGUE.values()} == set(Owner)
+
+
+@pytest.mark.parametrize(
+    ("name", "period"),
+    [
+        ("openai-api-key", Period.QUARTERLY),
+        ("supabase-service-role-key", Period.QUARTERLY),
+        ("oauth-client-secret", Period.YEARLY),
+        ("otlp-token", Period.NONE),
+    ],
+)
+def test_periods_are_the_runbooks_where_it_names_one(name: str, period: Period) -> None:
+    assert CATALOGUE[name].rotation.period is period
