@@ -79,7 +79,7 @@ def test_nothing_is_overdue_at_first_and_all_that_ages_is_when_the_clock_moves(
         "AI Platform": "openai-api-key (92 d, quarterly)",
         "DevOps": "redis-password (92 d, quarterly)",
     }
-    *_, event = controller.record.events()
+    *_, event = (each for each in controller.record.events() if each.action == "secrets-age.end")
     assert event.result is Result.FAILED
     assert event.details["overdue"] == ["openai-api-key", "redis-password"]
     assert controller.record.state().lock is None
