@@ -16,6 +16,7 @@ from infra.record.model import Event, Release, Result, State
 
 BOOTSTRAP = "bootstrap"
 SITE = "site"
+SECRETS_AGE = "secrets-age"
 ROLLBACK = "rollback"
 FAILOVER = "failover"
 
@@ -76,7 +77,13 @@ class Entry:
 
     @property
     def of_interest(self) -> bool:
-        """Whether the change log has it: site plays are only there where they changed the record's state."""
+        """Whether the change log has it.
+
+        Site plays are only there where they changed the record's state, checks of ages of secrets where they
+        did not end well.
+        """
+        if self.operation == SECRETS_AGE:
+            return self.result is not Result.OK
         return self.operation != SITE or bool(self.changes)
 
     def document(self) -> dict[str, Any]:

@@ -120,6 +120,14 @@ def test_site_plays_are_of_interest_only_where_they_changed_something(record: Re
     ]
 
 
+def test_checks_of_ages_are_of_interest_only_where_they_found_something(record: Record) -> None:
+    end(begin(record, "secrets-age"), "secrets-age")
+    end(begin(record, "secrets-age"), "secrets-age", Result.FAILED)
+    found, nothing, _ = told(record)
+    assert (found.result, found.of_interest) == (Result.FAILED, True)
+    assert (nothing.result, nothing.of_interest) == (Result.OK, False)
+
+
 def test_the_rollback_log_has_every_way_back(record: Record, other: Release, digest: Digest) -> None:
     deploy = begin(record, "deploy")
     evidence = record.put_evidence("deploy-1", "primary.json", b"{}")
