@@ -74,7 +74,7 @@ def test_nothing_is_overdue_at_first_and_all_that_ages_is_when_the_clock_moves(
     assert overdue_by_metric(file) == {"openai-api-key": 1, "redis-password": 1}
     (message,) = messages(controller)
     assert message["channel"] == "ops-ai"
-    assert message["title"] == f"{STACK}: secrets are overdue: openai-api-key, redis-password"
+    assert message["title"] == f"{STACK}: secrets overdue (2): openai-api-key, redis-password"
     assert message["facts"] == {
         "AI Platform": "openai-api-key (92 d, quarterly)",
         "DevOps": "redis-password (92 d, quarterly)",
