@@ -8,14 +8,19 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
+from ansible.utils.vars import load_extra_vars
+
 from ansible.plugins.callback import CallbackBase
-from infra.procedures import heartbeat
+from infra.paths import REPOSITORY
+from infra.procedures import heartbeat, options
 from infra.procedures.action import DONE
 from infra.procedures.close import close
 from infra.procedures.lease import OPERATION
-from infra.procedures.operation import Operation
+from infra.procedures.operation import Operation, ProcedureError
 from infra.procedures.verdict import ExitCode, Summary, took
 from infra.record import Result
 
@@ -24,9 +29,10 @@ name: runbook
 type: aggregate
 short_description: Progress, summary and exit code of procedures
 description:
+  - Refuses extra variables that a playbook of this folder does not take, before its first task.
   - Says every few seconds which task is still running, and at once when the lease is lost.
   - Ends an operation that its playbook did not end, prints one block, and sets the exit code by the result.
-  - Does nothing for a playbook without the action C(operation).
+  - Does nothing more for a playbook without the action C(operation).
 requirements: []
 options: {}
 author: ICUPA platform
@@ -35,6 +41,7 @@ author: ICUPA platform
 SILENT_FOR = 5.0
 """Seconds without any output after which the running task is named."""
 
+_PLAYBOOKS = REPOSITORY / "ansible" / "playbooks"
 _ACTION = "operation"
 _WATCH = 1.0
 
@@ -76,9 +83,22 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Begin anew: several playbooks may be named in one command."""
         self._run = Run()
+        self._refuse_unknown_variables(playbook)
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._watch, name="runbook", daemon=True)
             self._watcher.start()
+
+    def _refuse_unknown_variables(self, playbook: Any) -> None:
+        """A misspelled name would be passed over: a rollback would go elsewhere than where it was told to."""
+        file = Path(playbook._file_name).resolve()
+        if file.parent != _PLAYBOOKS or file.stem not in options.PLAYBOOKS:
+            return
+        try:
+            options.check(file.stem, load_extra_vars(playbook._loader), _role_variables)
+        except ProcedureError as error:
+            self._print(Summary(file.stem, "", None, str(error), [], 0.0))
+            sys.stdout.flush()
+            raise SystemExit(int(ExitCode.FAILED)) from None
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Remember what is running."""
@@ -236,3 +256,13 @@ class CallbackModule(CallbackBase):
 
     def _print(self, summary: Summary) -> None:
         self._display.display(summary.render())
+
+
+def _role_variables() -> set[str]:
+    """Names of the variables that roles declare."""
+    return {
+        name
+        for file in REPOSITORY.glob("roles/*/meta/argument_specs.yml")
+        for entry in yaml.safe_load(file.read_text())["argument_specs"].values()
+        for name in entry.get("options", {})
+    }

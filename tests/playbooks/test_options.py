@@ -1,0 +1,36 @@
+"""A misspelled variable of any playbook is refused before its first task, in the procedures' own words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.paths import REPOSITORY
+from infra.procedures.options import PLAYBOOKS
+from tests.controller import Controller
+
+FOLDER = REPOSITORY / "ansible" / "playbooks"
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_a_misspelled_variable_is_refused(controller: Controller, playbook: str) -> None:
+    before = files(controller.home / "record")
+    done = controller.play(FOLDER / f"{playbook}.yml", "-e", "relase=abc1234")
+    assert done.returncode == 2, done.stdout
+    said = " ".join(done.stdout.split())
+    assert f"{playbook}: REFUSED message relase is no variable of it" in said
+    assert "nothing was changed" in said
+    assert "TASK [" not in said
+    assert files(controller.home / "record") == before
+
+
+def test_variables_of_roles_and_of_connections_are_taken(controller: Controller) -> None:
+    done = controller.play(
+        FOLDER / "lighthouse.yml", "--check", "-e", "backup_keep=3", "-e", "ansible_ssh_retries=0"
+    )
+    assert done.returncode == 0, done.stdout
