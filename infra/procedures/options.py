@@ -34,22 +34,26 @@ class Option:
 
     name: str
     kind: Kind = Kind.TEXT
+    needed: bool = False
 
 
 _STACK = (Option("stack"),)
 _PROCEDURE = (*_STACK, Option("why"), Option("wait"), Option("take_from"))
-_MOVES = (Option("release"), Option("allow_contract"), Option("refresh_vector_stores", Kind.TRUTH))
-_INCIDENT = (Option("incident"),)
+_MOVES = (
+    *_PROCEDURE,
+    Option("allow_contract"),
+    Option("refresh_vector_stores", Kind.TRUTH),
+    Option("incident"),
+)
 
 PLAYBOOKS: Mapping[str, tuple[Option, ...]] = {
     "backup": (*_PROCEDURE, Option("verify")),
-    "deploy": (*_PROCEDURE, *_MOVES, *_INCIDENT, Option("accept_unhealthy", Kind.TRUTH)),
+    "deploy": (*_MOVES, Option("release", needed=True), Option("accept_unhealthy", Kind.TRUTH)),
     "hosts": _STACK,
     "lighthouse": (*_STACK, Option("url"), Option("minimum")),
     "maintenance": (
-        *_PROCEDURE,
         *_MOVES,
-        *_INCIDENT,
+        Option("release"),
         Option("mode"),
         Option("at"),
         Option("short_notice"),
@@ -58,8 +62,8 @@ PLAYBOOKS: Mapping[str, tuple[Option, ...]] = {
         Option("watch_minutes", Kind.NUMBER),
         Option("watch_error_rate", Kind.NUMBER),
     ),
-    "rollback": (*_PROCEDURE, *_MOVES, *_INCIDENT),
-    "rollout": (*_PROCEDURE, Option("flag"), Option("window")),
+    "rollback": (*_MOVES, Option("release")),
+    "rollout": (*_PROCEDURE, Option("flag", needed=True), Option("window")),
     "site": _PROCEDURE,
     "smoke": (*_STACK, Option("region")),
     "switch": (
@@ -73,8 +77,13 @@ PLAYBOOKS: Mapping[str, tuple[Option, ...]] = {
 """By the name of the playbook, of those that an operator runs. Variables of roles are taken everywhere."""
 
 
+def takes_lease(playbook: str) -> bool:
+    """Whether it is a procedure: its end is told in a block, whatever happens to it."""
+    return _PROCEDURE[-1] in PLAYBOOKS[playbook]
+
+
 def check(playbook: str, given: Mapping[str, Any], roles: Callable[[], Collection[str]]) -> None:
-    """Refuse what a playbook would pass over or misread.
+    """Refuse what a playbook would pass over or misread, and what it can't do without.
 
     `roles` gives the names of the roles' variables; it is asked only where there is another name than those
     of the table.
@@ -92,13 +101,15 @@ def _wrong(
     options: tuple[Option, ...], given: Mapping[str, Any], roles: Callable[[], Collection[str]]
 ) -> Iterator[str]:
     known = {option.name: option for option in options}
+    for option in options:
+        if option.needed and option.name not in given:
+            yield f"name a {option.name}: -e {option.name}=…"
     for name, value in given.items():
-        option = known.get(name)
         if name == _REST:
             if not any(known[each].kind is Kind.TYPED for each in given if each in known):
                 yield f"{value!r} stands behind a space: quote the value, as in -e 'why=\"two words\"'"
-        elif option is not None:
-            yield from _misread(option, value)
+        elif name in known:
+            yield from _misread(known[name], value)
         elif not name.startswith(_CONNECTION) and name not in roles():
             near = difflib.get_close_matches(name, known, n=1)
             yield f"{name} is no variable of it{f', did you mean {near[0]}?' if near else ''}"

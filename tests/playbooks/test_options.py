@@ -23,9 +23,29 @@ def test_a_misspelled_variable_is_refused(controller: Controller, playbook: str)
     done = controller.play(FOLDER / f"{playbook}.yml", "-e", "relase=abc1234")
     assert done.returncode == 2, done.stdout
     said = " ".join(done.stdout.split())
-    assert f"{playbook}: REFUSED message relase is no variable of it" in said
+    assert f"{playbook}: REFUSED message " in said
+    assert "relase is no variable of it" in said
     assert "nothing was changed" in said
     assert "TASK [" not in said
+    assert files(controller.home / "record") == before
+
+
+@pytest.mark.parametrize(
+    ("playbook", "wants"),
+    [
+        ("deploy", "name a release"),
+        ("maintenance", "name either mode=on|off|cancel or at="),
+        ("rollout", "name a flag"),
+        ("switch", "name what to set in one way"),
+    ],
+)
+def test_what_is_missing_is_asked_for_in_the_block(controller: Controller, playbook: str, wants: str) -> None:
+    before = files(controller.home / "record")
+    done = controller.play(FOLDER / f"{playbook}.yml")
+    assert done.returncode == 2, done.stdout
+    block = " ".join(done.stdout.rpartition(f"{playbook}: REFUSED")[2].split())
+    assert wants in block
+    assert "nothing was changed" in block
     assert files(controller.home / "record") == before
 
 

@@ -32,6 +32,7 @@ description:
   - Refuses extra variables that a playbook of this folder does not take, before its first task.
   - Says every few seconds which task is still running, and at once when the lease is lost.
   - Ends an operation that its playbook did not end, prints one block, and sets the exit code by the result.
+    What fails before the operation began was refused.
   - Does nothing more for a playbook without the action C(operation).
 requirements: []
 options: {}
@@ -52,6 +53,7 @@ class Run:
 
     started: float = field(default_factory=time.monotonic)
     name: str = ""
+    """Of the procedure; empty where the playbook is none."""
     refused: str = ""
     check: bool = False
     operation: Operation | None = None
@@ -93,6 +95,8 @@ class CallbackModule(CallbackBase):
         file = Path(playbook._file_name).resolve()
         if file.parent != _PLAYBOOKS or file.stem not in options.PLAYBOOKS:
             return
+        if options.takes_lease(file.stem):
+            self._run.name = file.stem
         try:
             options.check(file.stem, load_extra_vars(playbook._loader), _role_variables)
         except ProcedureError as error:
@@ -158,9 +162,10 @@ class CallbackModule(CallbackBase):
         run = self._run
         elapsed = time.monotonic() - run.started
         if run.operation is None:
-            if not run.refused:
+            refused = run.refused or (run.message if run.name else "")
+            if not refused:
                 return None
-            return Summary(run.name, "", None, run.refused, run.done, elapsed, check=run.check)
+            return Summary(run.name, "", None, refused, run.done, elapsed, check=run.check)
         if run.result is None:
             self._end(run, lost=sorted(stats.dark), failed=sorted(stats.failures))
         if run.result is None:
