@@ -75,6 +75,9 @@ PLAYBOOKS: Mapping[str, tuple[Option, ...]] = {
     ),
 }
 """By the name of the playbook, of those that an operator runs. Variables of roles are taken everywhere."""
+LIMITED = {"hosts", "site"}
+"""Playbooks that may be run for some hosts only. In the others a limit would leave out the controller, which
+plans and judges, and they would end well without having done anything."""
 
 
 def takes_lease(playbook: str) -> bool:
@@ -82,15 +85,19 @@ def takes_lease(playbook: str) -> bool:
     return _PROCEDURE[-1] in PLAYBOOKS[playbook]
 
 
-def check(playbook: str, given: Mapping[str, Any], roles: Callable[[], Collection[str]]) -> None:
+def check(
+    playbook: str, given: Mapping[str, Any], roles: Callable[[], Collection[str]], *, limit: str = ""
+) -> None:
     """Refuse what a playbook would pass over or misread, and what it can't do without.
 
     `roles` gives the names of the roles' variables; it is asked only where there is another name than those
-    of the table.
+    of the table. `limit` is the value of `--limit`.
 
     Raises:
         ProcedureError: names every variable that is not accepted, and those that are.
     """
+    if limit and playbook not in LIMITED:
+        raise ProcedureError(f"{playbook}.yml is always for all hosts: leave out --limit {limit}")
     wrong = list(_wrong(PLAYBOOKS[playbook], given, roles))
     if wrong:
         accepted = ", ".join(sorted(option.name for option in PLAYBOOKS[playbook]))

@@ -49,6 +49,15 @@ def test_what_is_missing_is_asked_for_in_the_block(controller: Controller, playb
     assert files(controller.home / "record") == before
 
 
+@pytest.mark.parametrize(("playbook", "option"), [("switch", "preset=p0"), ("smoke", "region=primary")])
+def test_a_limit_does_not_pass_for_success(controller: Controller, playbook: str, option: str) -> None:
+    before = files(controller.home / "record")
+    done = controller.play(FOLDER / f"{playbook}.yml", "-e", option, "--limit", "primary")
+    assert done.returncode == 2, done.stdout
+    assert f"{playbook}.yml is always for all hosts" in done.stdout
+    assert files(controller.home / "record") == before
+
+
 def test_variables_of_roles_and_of_connections_are_taken(controller: Controller) -> None:
     done = controller.play(
         FOLDER / "lighthouse.yml", "--check", "-e", "backup_keep=3", "-e", "ansible_ssh_retries=0"

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from ansible.utils.vars import load_extra_vars
 
+from ansible import context
 from ansible.plugins.callback import CallbackBase
 from infra.paths import REPOSITORY
 from infra.procedures import heartbeat, options
@@ -98,7 +99,8 @@ class CallbackModule(CallbackBase):
         if options.takes_lease(file.stem):
             self._run.name = file.stem
         try:
-            options.check(file.stem, load_extra_vars(playbook._loader), _role_variables)
+            given, limit = load_extra_vars(playbook._loader), str(context.CLIARGS.get("subset") or "")
+            options.check(file.stem, given, _role_variables, limit=limit)
         except ProcedureError as error:
             self._print(Summary(file.stem, "", None, str(error), [], 0.0))
             sys.stdout.flush()

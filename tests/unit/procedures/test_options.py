@@ -68,6 +68,12 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
         check("rollback", {"relase": "a", "incidnt": "b"}, roles)
 
 
+def test_a_limit_that_would_leave_out_the_controller_is_refused() -> None:
+    with pytest.raises(ProcedureError, match="always for all hosts: leave out --limit primary"):
+        check("switch", {"preset": "p0"}, roles, limit="primary")
+    check("site", {}, roles, limit="primary")
+
+
 def test_every_playbook_is_in_the_table() -> None:
     assert {file.stem for file in FOLDER.glob("*.yml")} - PARTS == set(PLAYBOOKS)
 
