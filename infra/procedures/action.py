@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 from infra.outputs.model import StackOutputs
 from infra.procedures import facts, lease
 from infra.procedures.operation import Failure, Operation, ProcedureError
+from infra.procedures.wording import redact_for
 from infra.record import Lease, Record, RecordError
+from infra.secretstore.redaction import Redact
 
 DONE = "runbook"
 """Key of a result: lines for the block that the callback `runbook` prints."""
@@ -75,6 +77,14 @@ class Call:
     def say(self, line: str) -> None:
         """Show progress, now."""
         self._display(f"  {self.host}: {line}")
+
+    @cached_property
+    def redact(self) -> Redact:
+        """Takes values of secrets out of what a host or a service said."""
+        secretstore, record = (
+            lease.plain(self.variables[name]) for name in ("icupa_secretstore", "icupa_record")
+        )
+        return redact_for(secretstore, self.stack, record)
 
     def did(self, line: str) -> None:
         """Add a line to the block that is printed at the end."""

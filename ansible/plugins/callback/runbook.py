@@ -19,7 +19,7 @@ from ansible.plugins.callback import CallbackBase
 from infra.paths import REPOSITORY
 from infra.procedures import heartbeat, options
 from infra.procedures.action import DONE
-from infra.procedures.close import close
+from infra.procedures.close import Closing, close
 from infra.procedures.lease import OPERATION
 from infra.procedures.operation import Operation, ProcedureError
 from infra.procedures.verdict import ExitCode, Summary, took
@@ -59,6 +59,7 @@ class Run:
     check: bool = False
     operation: Operation | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    secretstore: dict[str, Any] = field(default_factory=dict)
     stack: str = ""
     result: Result | None = None
     message: str = ""
@@ -197,7 +198,16 @@ class CallbackModule(CallbackBase):
         if run.operation.check:
             run.result, run.message = result, told
         else:
-            run.result, run.message = close(run.record, run.operation, result, told)
+            run.result, run.message = close(
+                Closing(
+                    record=run.record,
+                    secretstore=run.secretstore,
+                    stack=run.stack,
+                    operation=run.operation,
+                    result=result,
+                    message=told,
+                )
+            )
 
     def _take(self, task: Any, found: dict[str, Any]) -> None:
         run = self._run
@@ -210,6 +220,7 @@ class CallbackModule(CallbackBase):
             run.check = run.operation.check
             atexit.register(self._interrupted)
             run.record, run.stack = json.loads(json.dumps(found.get("record", {}))), found.get("stack", "")
+            run.secretstore = json.loads(json.dumps(found.get("secretstore", {})))
         if "result" in found:
             run.result, run.next = Result(found["result"]), str(found["next"])
             # A failure that was made good is none.
