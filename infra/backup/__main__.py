@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     if not table.row_count:
-        print(f"stack {given.stack} has no backup: ansible-playbook playbooks/backup.yml takes one")
+        take = f"ansible-playbook ansible/playbooks/backup.yml -e stack={given.stack}"
+        print(f"stack {given.stack} has no backup: {take} takes one")
         return 0
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
     return 0

@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from infra.outputs.model import StackOutputs
-from infra.procedures import lease
+from infra.procedures import facts, lease
 from infra.procedures.operation import Failure, Operation, ProcedureError
+from infra.procedures.wording import redact_for
 from infra.record import Lease, Record, RecordError
+from infra.secretstore.redaction import Redact
 
 DONE = "runbook"
 """Key of a result: lines for the block that the callback `runbook` prints."""
@@ -76,6 +78,14 @@ class Call:
         """Show progress, now."""
         self._display(f"  {self.host}: {line}")
 
+    @cached_property
+    def redact(self) -> Redact:
+        """Takes values of secrets out of what a host or a service said."""
+        secretstore, record = (
+            lease.plain(self.variables[name]) for name in ("icupa_secretstore", "icupa_record")
+        )
+        return redact_for(secretstore, self.stack, record)
+
     def did(self, line: str) -> None:
         """Add a line to the block that is printed at the end."""
         self._done.append(line)
@@ -106,6 +116,11 @@ class ProcedureAction:
         action: Any = super()
         result: dict[str, Any] = action.run(tmp, task_vars)
         plugin: Any = self
+        try:
+            facts.refuse_forged(task_vars or {})
+        except ProcedureError as error:
+            result.update(failed=True, msg=str(error))
+            return result
         _, arguments = plugin.validate_argument_spec(argument_spec=self.arguments, **self.constraints)
         call = Call(
             lease.plain(arguments),
@@ -122,6 +137,11 @@ class ProcedureAction:
         if call.done:
             result[DONE] = call.done
         return result
+
+    def _execute_module(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        """Ask a host: its answer is data, and sets no fact, not even through an action that hands it on."""
+        action: Any = super()
+        return facts.only_data(action._execute_module(*arguments, **named))
 
     def work(self, call: Call) -> dict[str, Any]:
         """Do it; return the result's keys (`changed`, `ansible_facts`, …)."""

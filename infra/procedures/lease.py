@@ -10,7 +10,7 @@ from typing import Any
 
 from infra.procedures import heartbeat
 from infra.procedures.operation import Failure, Operation, ProcedureError, held
-from infra.record import Lease, Record, open_record
+from infra.record import Lease, Record, open_record, process
 
 OPERATION = "icupa_operation"
 FAILURE = "icupa_failure"
@@ -59,8 +59,12 @@ def current(task_vars: Mapping[str, Any], say: Callable[[str], None] = _log.warn
 
     `say` is told where its heartbeat had to be started again.
 
+    Ansible's tasks outlive an `ansible-playbook` that is killed: such a task changes nothing more, and has no
+    heartbeat started for the process that adopted it, which would never end.
+
     Raises:
-        ProcedureError: no operation has begun, or it runs in check mode and must change nothing.
+        ProcedureError: no operation has begun, it runs in check mode and must change nothing, or its
+            controller is gone.
         LeaseLostError: another operation has the lease.
     """
     operation = operation_of(task_vars)
@@ -69,9 +73,14 @@ def current(task_vars: Mapping[str, Any], say: Callable[[str], None] = _log.warn
     stack = str(task_vars["icupa_stack"])
     status = heartbeat.read_status(stack, operation.token)
     lease = held(record_of(task_vars), operation)
+    controller = controller_pid()
+    if lease.process not in (None, process.identify(controller)):
+        raise ProcedureError(
+            f"the controller of {operation.name} ({operation.id}) is gone: nothing is changed"
+        )
     if status is None or not status.alive:
         say("the heartbeat of the lease had ended, it is started again")
-        heartbeat.start(plain(task_vars["icupa_record"]), stack, operation.token, controller_pid())
+        heartbeat.start(plain(task_vars["icupa_record"]), stack, operation.token, controller)
     return lease
 
 

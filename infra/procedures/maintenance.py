@@ -65,7 +65,7 @@ class Request(BaseModel):
         if (self.mode is None) == (self.at is None):
             raise ValueError("name either mode=on|off|cancel or at=<time>, as in at=2026-11-25T02:00Z")
         if not self.why.strip() and (self.mode is Mode.ON or self.at is not None):
-            raise ValueError("say why: -e why='…' (people read it in the channel and in the log)")
+            raise ValueError("say why: -e 'why=\"…\"' (people read it in the channel and in the log)")
         return self
 
     @classmethod
@@ -154,7 +154,7 @@ def _unplanned(request: Request, at: datetime, now: datetime) -> Plan:
         given = f"{took(ahead.total_seconds())} ahead" if ahead > timedelta(0) else "in the past"
         raise ProcedureError(
             f"{clock(at)} is {given}; maintenance is announced {request.notice_hours:g} h ahead."
-            " Name a later time, or say why it can't wait: -e short_notice='…'"
+            " Name a later time, or say why it can't wait: -e 'short_notice=\"…\"'"
         )
     if ahead > timedelta(0):
         return _plan(request, Act.ANNOUNCE, f"maintenance is planned for {clock(at)}", announce=True)
@@ -174,11 +174,11 @@ def _planned(request: Request, found: Maintenance, window: Window, now: datetime
         left = took((window.at - now).total_seconds())
         raise ProcedureError(
             f"the maintenance is planned for {clock(window.at)}, in {left}:"
-            " run this command then, or say why it can't wait: -e short_notice='…'"
+            " run this command then, or say why it can't wait: -e 'short_notice=\"…\"'"
         )
     if now > window.at + LATEST and not found.enabled and not request.short_notice:
         raise ProcedureError(
             f"the maintenance was planned for {clock(window.at)}, {took((now - window.at).total_seconds())}"
-            " ago: call it off (-e mode=cancel) and announce another, or say why now: -e short_notice='…'"
+            " ago: call it off (-e mode=cancel) and announce another, or say why now: -e 'short_notice=\"…\"'"
         )
     return _plan(request, Act.WINDOW, f"the maintenance of {clock(window.at)} begins")

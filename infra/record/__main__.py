@@ -29,6 +29,9 @@ from infra.services.model import Slot
 _WIDTH = 200
 """Columns where the output is no terminal."""
 
+_FORMER_SHOWN = 5
+"""Releases before the running one that `show` lists, newest first; with --json it shows all."""
+
 _TABLE, _JSON, _MARKDOWN = _FORMATS = ("table", "json", "markdown")
 _CHANGES, _ROLLBACKS = _LOGS = ("changes", "rollbacks")
 
@@ -109,14 +112,18 @@ def _maintenance(found: Maintenance) -> str:
     return f"ON{since}, by {found.by}: {found.message}"
 
 
+def _release(release: Release) -> str:
+    return f"{release.reference}\n{release.git_sha}, {release.deployed_at:{_TIME}}, {release.by}"
+
+
 def _state_table(state: State, *, alive: bool) -> Table:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    release = state.release
-    table.add_row(
-        "release", f"{release.reference}\n{release.git_sha}, {release.deployed_at:{_TIME}}, {release.by}"
-    )
+    table.add_row("release", _release(state.release))
+    if state.previous_releases:
+        former = state.previous_releases[:_FORMER_SHOWN]
+        table.add_row("good before", "\n".join(_release(release) for release in former))
     table.add_row("active", f"{state.active_host} in {state.active_region}")
     for name, host in state.hosts.items():
         slots = "\n".join(

@@ -112,6 +112,11 @@ class Lease:
         """Id of the operation that holds it."""
         return self._lock.holder.operation_id
 
+    @property
+    def process(self) -> str | None:
+        """The process that lives as long as the operation, as `infra.record.process` names it."""
+        return self._lock.holder.process
+
     def renew(self) -> None:
         """Heartbeat.
 

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 
+from infra.record import Switch
 from infra.secrets import references
 from infra.services.traefik import WEBHOOK_PATH
 from infra.smoke.client import Names, trusting, web
@@ -99,6 +100,13 @@ def _want_maintenance(response: httpx.Response, kind: str) -> str:
     after = response.headers.get("retry-after", "")
     want(after.isdecimal(), f"503 with Retry-After {after!r}")
     return f"503, {kind}, again after {after} s"
+
+
+def _want_off(response: httpx.Response, switch: Switch) -> str:
+    want_status(response, 503)
+    code = _code(response)
+    want(f"switched_off.{switch}" in code, f"{switch} is off, and the answer is 503{code}")
+    return f"{switch} is off: 503, as it must be"
 
 
 def _code(response: httpx.Response) -> str:
@@ -292,6 +300,8 @@ class Smoke:
 
     def tool_call(self) -> str:
         """A tool finds the customer whom the write made known."""
+        if Switch.FEATURE_AGENT_VOUCHERS in self.target.off:
+            raise NotCheckedError(f"{Switch.FEATURE_AGENT_VOUCHERS} is off: no write made a customer known")
         found = want_status(self.program.post("/api/tools/lookup_customer", json={"msisdn": CUSTOMER}), 200)
         return f"customer {found.json()['id']}"
 
@@ -301,6 +311,8 @@ class Smoke:
         made = self.program.post(
             "/api/tools/create_voucher", json=order, headers={"Idempotency-Key": str(uuid.uuid4())}
         )
+        if Switch.FEATURE_AGENT_VOUCHERS in self.target.off:
+            return _want_off(made, Switch.FEATURE_AGENT_VOUCHERS)
         number = want_status(made, 201).json()["policy_number"]
         status = want_status(self.program.get(f"/api/vouchers/{number}"), 200).json()["status"]
         void = {"policy_number": number, "reason": "smoke test"}
@@ -314,6 +326,8 @@ class Smoke:
         query = {"hub.mode": "subscribe", "hub.challenge": challenge}
         token = self.target.secrets.get("whatsapp-verify-token")
         right = self.anonymous.get(WEBHOOK_PATH, params={**query, "hub.verify_token": token})
+        if Switch.WHATSAPP_INTEGRATION_ENABLED in self.target.off:
+            return _want_off(right, Switch.WHATSAPP_INTEGRATION_ENABLED)
         want(want_status(right, 200).text == challenge, "answers with another challenge")
         want_status(self.anonymous.get(WEBHOOK_PATH, params={**query, "hub.verify_token": "wrong"}), 403)
         return "challenge answered, wrong token 403"
@@ -332,7 +346,10 @@ class Smoke:
         key = self.target.secrets.get("whatsapp-app-secret").encode()
         signature = hmac.new(key, body, hashlib.sha256).hexdigest()
         signed = {"X-Hub-Signature-256": f"sha256={signature}", "Content-Type": "application/json"}
-        want_status(self.anonymous.post(WEBHOOK_PATH, content=body, headers=signed), 200)
+        answer = self.anonymous.post(WEBHOOK_PATH, content=body, headers=signed)
+        if Switch.WHATSAPP_INTEGRATION_ENABLED in self.target.off:
+            return _want_off(answer, Switch.WHATSAPP_INTEGRATION_ENABLED)
+        want_status(answer, 200)
         return "taken"
 
     def metrics(self) -> str:

@@ -9,7 +9,7 @@ from infra import local
 from infra.config.model import Rfc2136Dns, Traces
 from infra.outputs.model import HostOutput, StackOutputs
 from infra.paths import REPOSITORY
-from infra.record import RecordError, State, open_record
+from infra.record import RecordError, State, Switch, open_record
 from infra.secretstore import SecretStore, SecretStoreError, open_store
 from infra.world import login
 
@@ -50,6 +50,8 @@ class Target:
     trace_query: Traces | None
     maintenance: bool = False
     """Whether the record says that users get the maintenance answer."""
+    off: frozenset[Switch] = frozenset()
+    """Switches that the record says are off: what they turn off must say so."""
 
     @property
     def public(self) -> bool:
@@ -95,6 +97,7 @@ def find_target(outputs: StackOutputs, stack: str, region: str | None = None) ->
         trace_container=local.TRACES.container if is_local else None,
         trace_query=settings.traces,
         maintenance=state.maintenance.enabled,
+        off=frozenset(switch for switch, on in state.switches.items() if not on),
     )
 
 

@@ -37,9 +37,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_a_switch_is_recorded_and_what_has_it_not_is_named(controller: Controller) -> None:
     with pytest.raises(LeaseLostError), controller.record.lease("deploy", who="bob"):
-        done = controller.play(
-            PLAYBOOK, "-e", 'set={"FEATURE_AGENT_CHAT": false}', "-e", "why='bad answers'", "-e", "a=b c"
-        )
+        done = controller.play(PLAYBOOK, "-e", 'set={"FEATURE_AGENT_CHAT": false}', "-e", "why='bad answers'")
 
     assert done.returncode == 12, done.stdout
     assert "NOT CONFIRMED on primary (unreachable)" in said(done), done.stdout

@@ -96,7 +96,7 @@ def settled() -> None:
 def test_a_deploy_loses_nothing_and_leaves_nothing_to_move_back(digests: Digests) -> None:
     aim = digests.good
     with nothing_lost():
-        shown = succeeds(deploy(aim, "-e", "why=a better menu"))
+        shown = succeeds(deploy(aim, "-e", "why='a better menu'"))
     assert "deploy: OK" in shown
     serves_alone(aim)
     assert (last("deploy.release").digest, last("deploy.release").why) == (aim, "a better menu")
@@ -181,7 +181,7 @@ def test_a_rollback_that_was_killed_goes_on_without_registry_and_turns_flags_off
     succeeds(deploy(bad))
     details = {"flag": "ai_waiter.v2.enabled", "group": "internal", "enabled": True}
     record().log("rollout.phase", details=details)
-    back = rollback("-e", "incident=https://incidents.example/42", "-e", "why=wrong prices")
+    back = rollback("-e", "incident=https://incidents.example/42", "-e", "why='wrong prices'")
     with registry_stopped(), nothing_lost():
         killed_at(back, ROUTE_IS_REPLACED)
         shown = succeeds(back)

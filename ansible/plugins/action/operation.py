@@ -10,6 +10,7 @@ from infra.notify.announce import resume
 from infra.procedures import heartbeat, lease, operation
 from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.operation import CHECK_TOKEN, Failure, Operation, ProcedureError
+from infra.procedures.wording import kept, redacted
 from infra.record import NotBootstrappedError, Result
 from infra.record.model import now
 
@@ -95,14 +96,24 @@ class ActionModule(ProcedureAction, ActionBase):
             raise
         resume(call.stack, call.record.store)
         # The record changed; hosts did not. Whoever reads the recap counts hosts.
-        return {"ansible_facts": _facts(began, None), "record": config, "stack": call.stack}
+        secretstore = lease.plain(call.variables["icupa_secretstore"])
+        return {
+            "ansible_facts": _facts(began, None),
+            "record": config,
+            "secretstore": secretstore,
+            "stack": call.stack,
+        }
 
     def _fail(self, call: Call) -> dict[str, Any]:
         step, message = call.arguments["step"], call.arguments["message"]
         if call.operation.check:
             failure = Failure(step=step, message=message, at=now())
         else:
-            pieces = {name: _bytes(piece) for name, piece in call.arguments["evidence"].items()}
+            redact = call.redact
+            message = kept(message, redact)
+            pieces = {
+                name: redact(_text(piece)).encode() for name, piece in call.arguments["evidence"].items()
+            }
             failure = operation.fail(call.record, call.operation, step, message, pieces)
         call.did(f"failed at {step}: {message}")
         for piece in failure.evidence:
@@ -112,9 +123,15 @@ class ActionModule(ProcedureAction, ActionBase):
 
     def _end(self, call: Call) -> dict[str, Any]:
         wanted, message = Result(call.arguments["result"]), call.arguments["message"]
-        result = wanted
+        result, details = wanted, call.arguments["details"]
         if not call.operation.check:
-            result = operation.end(call.record, call.operation, wanted, message, call.arguments["details"])
+            if wanted is not Result.OK:
+                redact = call.redact
+                message = kept(message, redact)
+                # The digest is ours: it must stand also where no secret can be read, and so no text be kept.
+                known = {name: details[name] for name in ("digest",) if name in details}
+                details = {**redacted(details, redact), **known}
+            result = operation.end(call.record, call.operation, wanted, message, details)
         if result is not wanted:
             message = f"the lease was lost before the end, which would have been {wanted}. {message}".strip()
         return {"result": result.value, "message": message, "next": call.arguments["next"]}
@@ -167,9 +184,8 @@ def _warn_of_holder(call: Call) -> None:
         call.say(f"{holder.who} on {holder.host} is at work: {holder.operation}; what follows may change")
 
 
-def _bytes(piece: Any) -> bytes:
-    text = piece if isinstance(piece, str) else json.dumps(piece, indent=2, ensure_ascii=False)
-    return text.encode()
+def _text(piece: Any) -> str:
+    return piece if isinstance(piece, str) else json.dumps(piece, indent=2, ensure_ascii=False)
 
 
 def _facts(began: Operation, failure: Failure | None) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from ansible.errors import AnsibleActionFail
 
 from ansible import constants
 from ansible.plugins.action import ActionBase
+from infra.procedures.facts import refuse_forged
+from infra.procedures.operation import ProcedureError
 from infra.site.project import (
     HostFile,
     HostProject,
@@ -72,6 +74,10 @@ class ActionModule(ActionBase):
         """Render, resolve, hand to the module."""
         super().run(tmp, task_vars)
         variables = task_vars or {}
+        try:
+            refuse_forged(variables)
+        except ProcedureError as error:
+            raise AnsibleActionFail(str(error)) from None
         _, arguments = self.validate_argument_spec(
             argument_spec={
                 "root": {"type": "path", "required": True},

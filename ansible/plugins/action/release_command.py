@@ -8,6 +8,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible.plugins.action import ActionBase
 from infra.procedures.action import Call, ProcedureAction
+from infra.procedures.wording import redacted
 from infra.record import HostState
 from infra.release.commands import Name, one_off, smoke_environment, smoke_token, summary
 from infra.release.model import UNKNOWN, Checked, ReleaseError
@@ -64,8 +65,11 @@ class ActionModule(ProcedureAction, ActionBase):
             why = "" if result.get("present") else " (its image is not on the host yet)"
             call.did(f"{host}: would run `{said}` of the release{why}")
             return dict(result)
-        shown = summary(result["stdout"], result["stderr"])
         if result["timed_out"] or result["rc"] != 0:
+            for stream in ("stdout", "stderr", "stdout_lines", "stderr_lines"):
+                if stream in result:
+                    result[stream] = redacted(result[stream], call.redact)
+            shown = summary(result["stdout"], result["stderr"])
             ended = (
                 f"did not end within {call.arguments['timeout']:.0f} s"
                 if result["timed_out"]

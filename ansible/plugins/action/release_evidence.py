@@ -9,20 +9,10 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.lease import plain
+from infra.procedures.wording import redacted
 from infra.record import RecordError
 from infra.secretstore import SecretStoreError, open_store
-from infra.secretstore.redaction import Redact, redaction_of
-
-
-def redacted(value: Any, redact: Redact) -> Any:
-    """The same document with every text redacted."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {name: redacted(entry, redact) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [redacted(entry, redact) for entry in value]
-    return value
+from infra.secretstore.redaction import redaction_of
 
 
 class ActionModule(ProcedureAction, ActionBase):

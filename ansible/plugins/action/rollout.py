@@ -15,6 +15,7 @@ from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.gate import Figures, GateError, Judgement, Verdict, figures, judge_all, queries
 from infra.procedures.operation import ProcedureError
 from infra.procedures.rollout import EVERYBODY, GROUPS, Kind, Phase, Plan, Progress, Seen, Step, Watch
+from infra.procedures.wording import kept
 from infra.record import Result
 from infra.record.model import now
 from infra.release.model import UNKNOWN, Checked
@@ -203,7 +204,7 @@ def _is_open(found: Progress, group: str) -> bool:
 
 def _stopped(call: Call) -> dict[str, Any]:
     """Something failed under way: no verdict, so no go."""
-    message, fact = call.arguments["message"], _fact(call)
+    message, fact = kept(call.arguments["message"], call.redact), _fact(call)
     flag = fact["flag"]
     found = rollout.read_progress(call.record, flag)
     group = found.current or next((each for each in GROUPS if each not in found.passed), GROUPS[-1])

@@ -11,6 +11,8 @@ from ansible.utils.display import Display
 
 from ansible.plugins.action import ActionBase
 from infra.outputs.model import StackOutputs
+from infra.procedures.facts import refuse_forged
+from infra.procedures.operation import ProcedureError
 from infra.smoke import report
 from infra.smoke.checks import Smoke
 from infra.smoke.target import TargetError, find_target
@@ -30,6 +32,10 @@ class ActionModule(ActionBase):
             argument_spec={"region": {"type": "str"}, "health": {"type": "bool", "default": True}}
         )
         variables = task_vars or {}
+        try:
+            refuse_forged(variables)
+        except ProcedureError as error:
+            raise AnsibleActionFail(str(error)) from None
         outputs = StackOutputs.model_validate(json.loads(json.dumps(variables["icupa_outputs"])))
         try:
             target = find_target(outputs, variables["icupa_stack"], arguments["region"])

@@ -8,14 +8,20 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
+from ansible.utils.vars import load_extra_vars
+
+from ansible import context
 from ansible.plugins.callback import CallbackBase
-from infra.procedures import heartbeat
+from infra.paths import REPOSITORY
+from infra.procedures import heartbeat, options
 from infra.procedures.action import DONE
-from infra.procedures.close import close
+from infra.procedures.close import Closing, close
 from infra.procedures.lease import OPERATION
-from infra.procedures.operation import Operation
+from infra.procedures.operation import Operation, ProcedureError
 from infra.procedures.verdict import ExitCode, Summary, took
 from infra.record import Result
 
@@ -24,9 +30,11 @@ name: runbook
 type: aggregate
 short_description: Progress, summary and exit code of procedures
 description:
+  - Refuses extra variables that a playbook of this folder does not take, before its first task.
   - Says every few seconds which task is still running, and at once when the lease is lost.
   - Ends an operation that its playbook did not end, prints one block, and sets the exit code by the result.
-  - Does nothing for a playbook without the action C(operation).
+    What fails before the operation began was refused.
+  - Does nothing more for a playbook without the action C(operation).
 requirements: []
 options: {}
 author: ICUPA platform
@@ -35,6 +43,7 @@ author: ICUPA platform
 SILENT_FOR = 5.0
 """Seconds without any output after which the running task is named."""
 
+_PLAYBOOKS = REPOSITORY / "ansible" / "playbooks"
 _ACTION = "operation"
 _WATCH = 1.0
 
@@ -45,10 +54,12 @@ class Run:
 
     started: float = field(default_factory=time.monotonic)
     name: str = ""
+    """Of the procedure; empty where the playbook is none."""
     refused: str = ""
     check: bool = False
     operation: Operation | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    secretstore: dict[str, Any] = field(default_factory=dict)
     stack: str = ""
     result: Result | None = None
     message: str = ""
@@ -76,9 +87,25 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Begin anew: several playbooks may be named in one command."""
         self._run = Run()
+        self._refuse_unknown_variables(playbook)
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._watch, name="runbook", daemon=True)
             self._watcher.start()
+
+    def _refuse_unknown_variables(self, playbook: Any) -> None:
+        """A misspelled name would be passed over: a rollback would go elsewhere than where it was told to."""
+        file = Path(playbook._file_name).resolve()
+        if file.parent != _PLAYBOOKS or file.stem not in options.PLAYBOOKS:
+            return
+        if options.takes_lease(file.stem):
+            self._run.name = file.stem
+        try:
+            given, limit = load_extra_vars(playbook._loader), str(context.CLIARGS.get("subset") or "")
+            options.check(file.stem, given, _role_variables, limit=limit)
+        except ProcedureError as error:
+            self._print(Summary(file.stem, "", None, str(error), [], 0.0))
+            sys.stdout.flush()
+            raise SystemExit(int(ExitCode.FAILED)) from None
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Remember what is running."""
@@ -138,9 +165,10 @@ class CallbackModule(CallbackBase):
         run = self._run
         elapsed = time.monotonic() - run.started
         if run.operation is None:
-            if not run.refused:
+            refused = run.refused or (run.message if run.name else "")
+            if not refused:
                 return None
-            return Summary(run.name, "", None, run.refused, run.done, elapsed, check=run.check)
+            return Summary(run.name, "", None, refused, run.done, elapsed, check=run.check)
         if run.result is None:
             self._end(run, lost=sorted(stats.dark), failed=sorted(stats.failures))
         if run.result is None:
@@ -170,7 +198,16 @@ class CallbackModule(CallbackBase):
         if run.operation.check:
             run.result, run.message = result, told
         else:
-            run.result, run.message = close(run.record, run.operation, result, told)
+            run.result, run.message = close(
+                Closing(
+                    record=run.record,
+                    secretstore=run.secretstore,
+                    stack=run.stack,
+                    operation=run.operation,
+                    result=result,
+                    message=told,
+                )
+            )
 
     def _take(self, task: Any, found: dict[str, Any]) -> None:
         run = self._run
@@ -183,6 +220,7 @@ class CallbackModule(CallbackBase):
             run.check = run.operation.check
             atexit.register(self._interrupted)
             run.record, run.stack = json.loads(json.dumps(found.get("record", {}))), found.get("stack", "")
+            run.secretstore = json.loads(json.dumps(found.get("secretstore", {})))
         if "result" in found:
             run.result, run.next = Result(found["result"]), str(found["next"])
             # A failure that was made good is none.
@@ -236,3 +274,13 @@ class CallbackModule(CallbackBase):
 
     def _print(self, summary: Summary) -> None:
         self._display.display(summary.render())
+
+
+def _role_variables() -> set[str]:
+    """Names of the variables that roles declare."""
+    return {
+        name
+        for file in REPOSITORY.glob("roles/*/meta/argument_specs.yml")
+        for entry in yaml.safe_load(file.read_text())["argument_specs"].values()
+        for name in entry.get("options", {})
+    }

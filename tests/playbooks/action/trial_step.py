@@ -10,15 +10,15 @@ from infra.procedures.operation import ProcedureError
 
 
 class ActionModule(ProcedureAction, ActionBase):
-    """Sets the active region to `name`; refuses the name `refused`."""
+    """Sets the active region to `name`; refuses a name that begins with `refused`."""
 
     arguments = {"name": {"type": "str", "required": True}}  # noqa: RUF012
 
     def work(self, call: Call) -> dict[str, Any]:
         """Change it."""
         name = call.arguments["name"]
-        if name == "refused":
-            raise ProcedureError("refused: not a name")
+        if name.startswith("refused"):
+            raise ProcedureError(f"{name}: not a name")
         changed = call.record.state().active_region != name
         if changed:
             call.did(f"moved to {name}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infra.procedures.wording import redacted
 from infra.secretstore.redaction import redaction
 from tests.unit.ansible.conftest import load_plugin
 
@@ -56,5 +57,5 @@ def test_only_the_named_services_are_asked_for(engine: list[tuple[str, ...]]) ->
 
 def test_values_of_secrets_are_taken_out_at_any_depth() -> None:
     document: dict[str, Any] = {"log": ["key a-very-secret-value"], "health": {"Log": [{"Output": "fine"}]}}
-    found = action.redacted(document, redaction({"openai-api-key": "a-very-secret-value"}))
+    found = redacted(document, redaction({"openai-api-key": "a-very-secret-value"}))
     assert found == {"log": ["key (secret openai-api-key)"], "health": {"Log": [{"Output": "fine"}]}}

@@ -104,6 +104,21 @@ def test_errors_are_one_line(
     assert run(capsys, "--stack", "no-such-stack", "show")[0] == 1
 
 
+def test_show_names_the_releases_to_go_back_to_whole(
+    tmp_path: Path, url: str, first: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(first))
+    run(capsys, "--url", url, "bootstrap")
+    assert "good before" not in run(capsys, "--url", url, "show")[1]
+    record = Record(DirectoryStore(tmp_path / "record"))
+    former = record.state().release
+    newer = former.model_copy(update={"digest": f"sha256:{'b' * 64}"})
+    with record.lease("drill") as held:
+        held.update("deploy.release", lambda state: state.with_release(newer))
+    shown = run(capsys, "--url", url, "show")[1]
+    assert shown.index(newer.reference) < shown.index("good before") < shown.index(former.reference)
+
+
 def test_show_says_since_when_maintenance_is_on_and_what_is_planned(
     tmp_path: Path, url: str, first: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

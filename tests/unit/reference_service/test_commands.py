@@ -208,6 +208,40 @@ def test_smoke_tells_how_each_check_went(
     assert "running abc123, expected fffffff" in failed[0]
 
 
+PARTS = ("AI_RESPONSES_ENABLED", "FEATURE_AGENT_VOUCHERS")
+
+
+@pytest.fixture
+def off(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PARTS:
+        monkeypatch.setenv(name, "false")
+
+
+@pytest.mark.usefixtures("off", "report")
+def test_smoke_wants_what_is_switched_off_to_say_so(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line.main(["smoke"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("AI_RESPONSES_ENABLED is off, and says so") == 2
+    assert said.count("FEATURE_AGENT_VOUCHERS is off, and says so") == 1
+    assert not store.vouchers
+
+    for name in PARTS:
+        monkeypatch.delenv(name)
+    assert command_line.main(["smoke"]) == 1, "it was not told that they are off"
+    assert "503 (switched_off.AI_RESPONSES_ENABLED)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("report")
+def test_smoke_fails_where_what_should_be_off_is_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEATURE_AGENT_CHAT", "false")
+    assert command_line.main(["smoke"]) == 1
+    assert "FEATURE_AGENT_CHAT is off, and /api/agents/sessions answers 201" in capsys.readouterr().out
+
+
 def test_smoke_fails_with_a_bad_token(
     address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from infra.outputs.model import HostOutput
+from infra.record import Switch
 from infra.smoke import __main__ as command
 from infra.smoke import checks as checks_module
 from infra.smoke import report, traces
@@ -25,6 +26,9 @@ NAME = "agents.local.icupa.dev"
 ISSUER = "https://login.local.icupa.dev"
 ADDRESS = "10.80.0.20"
 FORM = '<form method="post"><input type="email" name="email"><input type="password" name="password"></form>'
+
+
+WHATSAPP, VOUCHERS = Switch.WHATSAPP_INTEGRATION_ENABLED, Switch.FEATURE_AGENT_VOUCHERS
 
 
 class Secrets:
@@ -40,6 +44,7 @@ class Environment:
 
     fault: str = ""
     maintenance: bool = False
+    off: frozenset[Switch] = frozenset()
     traces: set[str] = field(default_factory=set)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -98,6 +103,8 @@ class Environment:
 
     def _webhook(self, request: httpx.Request) -> httpx.Response:
         query = request.url.params
+        if request.method == "GET" and WHATSAPP in self.off:
+            return _switched_off(WHATSAPP)
         if request.method == "GET":
             right = query["hub.verify_token"] == "value-of-whatsapp-verify-token"
             if right or self.fault == "any verify token":
@@ -106,10 +113,14 @@ class Environment:
         signature = request.headers.get("x-hub-signature-256", "")
         if signature in ("", f"sha256={'0' * 64}") and self.fault != "any signature":
             return httpx.Response(401, json={"error": {"code": "bad_signature"}})
+        if WHATSAPP in self.off:
+            return _switched_off(WHATSAPP)
         return httpx.Response(200, json={"accepted": 0})
 
     def _service(self, request: httpx.Request, email: str | None) -> httpx.Response:
         path = request.url.path
+        if path == "/api/tools/create_voucher" and VOUCHERS in self.off:
+            return _switched_off(VOUCHERS)
         if self.fault == f"broken {path}":
             return httpx.Response(503, json={"error": {"code": "database_unavailable"}})
         if "traceparent" in request.headers and self.fault != "no trace":
@@ -131,6 +142,10 @@ class Environment:
 
     def services(self, trace_id: str) -> set[str]:
         return {"icupa-agents-service"} if trace_id in self.traces else set()
+
+
+def _switched_off(switch: Switch) -> httpx.Response:
+    return httpx.Response(503, json={"error": {"code": f"switched_off.{switch}"}})
 
 
 def target(**changes: Any) -> Target:
@@ -161,8 +176,11 @@ def target(**changes: Any) -> Target:
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Result]]:
     """Results of all checks over an environment with a fault."""
 
-    def running(fault: str = "", address: str = ADDRESS, **changes: Any) -> dict[str, Result]:
-        environment = Environment(fault, changes.get("maintenance", False))
+    def running(
+        fault: str = "", address: str = ADDRESS, really_off: frozenset[Switch] | None = None, **changes: Any
+    ) -> dict[str, Result]:
+        off = changes.get("off", frozenset()) if really_off is None else really_off
+        environment = Environment(fault, changes.get("maintenance", False), off)
 
         def web(names: object, trust: str, **options: Any) -> httpx.Client:
             return httpx.Client(transport=httpx.MockTransport(environment), **options)
@@ -211,6 +229,26 @@ def test_finds_each_fault_and_no_other(
     failed = {name for name, result in found.items() if result.status is Status.FAILED}
     assert failed == failing
     assert any(detail in found[name].detail for name in failing), [found[name].detail for name in failing]
+
+
+OFF = frozenset({WHATSAPP, VOUCHERS})
+
+
+def test_what_is_switched_off_must_say_so(run: Callable[..., dict[str, Result]]) -> None:
+    found = run(off=OFF)
+    assert not report.failed(found.values())
+    for name in ("write read back", "webhook verification", "webhook signed"):
+        assert "is off: 503, as it must be" in found[name].detail
+    assert found["webhook bad signature"].detail == "401"
+    assert found["tool call"].status is Status.NOT_CHECKED
+
+
+@pytest.mark.parametrize(("said", "really"), [(OFF, frozenset[Switch]()), (frozenset[Switch](), OFF)])
+def test_a_switch_that_is_not_what_the_record_says_is_found(
+    run: Callable[..., dict[str, Result]], said: frozenset[Switch], really: frozenset[Switch]
+) -> None:
+    failed = {result.check for result in report.failed(run(off=said, really_off=really).values())}
+    assert failed == {"write read back", "webhook verification", "webhook signed"}
 
 
 def test_in_maintenance_its_answer_is_what_is_right(run: Callable[..., dict[str, Result]]) -> None:

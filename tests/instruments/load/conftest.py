@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.load.double import Double, make_double
+from tests.instruments.load.double import Double, make_double
 
 
 @pytest.fixture

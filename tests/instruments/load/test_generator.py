@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.instruments.load.double import LOOPBACK, SESSIONS, Double, Fault, credentials
 from tests.load import generator, ledger
 from tests.load.generator import Generator
 from tests.load.kinds import Credentials, Kinds
@@ -16,7 +17,6 @@ from tests.load.ledger import Ledger
 from tests.load.plan import Kind, Plan
 from tests.load.report import Report
 from tests.load.wire import Target
-from tests.unit.load.double import LOOPBACK, SESSIONS, Double, Fault, credentials
 
 RUN = "0badcafe"
 TOGETHER = {Kind.WHOAMI: 4, Kind.HEALTH: 2, Kind.WEBHOOK: 3, Kind.VOUCHER: 1, Kind.STREAM: 1}

@@ -9,11 +9,11 @@ from typing import cast
 import pytest
 
 from infra.outputs.model import StackOutputs
+from tests.instruments.load.double import Double, Fault, credentials
 from tests.load import stack
 from tests.load.plan import Kind, Plan
 from tests.load.process import running
 from tests.load.writes import Written
-from tests.unit.load.double import Double, Fault, credentials
 
 PLAN = Plan(rate=50, seconds=30, timeout=2, mix={Kind.WHOAMI: 1, Kind.WEBHOOK: 1}, kept_connections=3)
 

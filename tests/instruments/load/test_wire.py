@@ -13,8 +13,8 @@ import dns.rrset
 import pytest
 from pydantic import ValidationError
 
+from tests.instruments.load.double import LOOPBACK, NAME, Double
 from tests.load.wire import Client, Exchange, ForeignAddressError, LostError, Request, Resolver, Target
-from tests.unit.load.double import LOOPBACK, NAME, Double
 
 WHOAMI = Request("GET", "/api/whoami", {}, b"", 2.0)
 

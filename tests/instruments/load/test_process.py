@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from infra import paths
+from tests.instruments.load.double import Double, Fault, credentials
 from tests.load import ledger, process
 from tests.load.generator import ASKED, PLANNED
 from tests.load.order import Order
 from tests.load.plan import Kind, Plan
 from tests.load.process import LoadError, running
 from tests.load.report import Report
-from tests.unit.load.double import Double, Fault, credentials
 
 PLAN = Plan(
     rate=50,
