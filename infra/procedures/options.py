@@ -64,6 +64,13 @@ PLAYBOOKS: Mapping[str, tuple[Option, ...]] = {
     ),
     "rollback": (*_MOVES, Option("release")),
     "rollout": (*_PROCEDURE, Option("flag", needed=True), Option("window")),
+    "secrets_age": (*_PROCEDURE, Option("at"), Option("metrics_file")),
+    "secrets_age_timer": (
+        *_STACK,
+        Option("run_as", needed=True),
+        Option("metrics_file", needed=True),
+        Option("units"),
+    ),
     "site": _PROCEDURE,
     "smoke": (*_STACK, Option("region")),
     "switch": (

@@ -79,9 +79,13 @@ def test_a_dry_run_writes_no_unit_and_starts_nothing(controller: Controller) -> 
     assert not [line for line in told if line.split()[0] in ("start", "enable", "daemon-reload")]
 
 
-@pytest.mark.parametrize("given", [("-e", "run_as=root"), ("-e", "metrics_file=/x.prom")])
-def test_without_a_user_or_a_file_nothing_is_written(controller: Controller, given: tuple[str, ...]) -> None:
-    done = install(controller, *given)
+@pytest.mark.parametrize(
+    ("given", "missing"), [("run_as=root", "metrics_file"), ("metrics_file=/x", "run_as")]
+)
+def test_without_a_user_or_a_file_nothing_is_written(
+    controller: Controller, given: str, missing: str
+) -> None:
+    done = install(controller, "-e", given)
     assert done.returncode != 0
-    assert "-e run_as=USER" in " ".join(done.stdout.split())
+    assert f"name a {missing}: -e {missing}=" in " ".join(done.stdout.split())
     assert list((controller.home / "units").iterdir()) == []
