@@ -23,10 +23,14 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+LARGEST_PART = 64 << 20
+"""Octets of a part at most: each goes through the controller's memory."""
+
+
 class Part(_Model):
     """A piece of the encrypted file; octets."""
 
-    size: int = Field(gt=0)
+    size: int = Field(gt=0, le=LARGEST_PART)
     sha256: Hash
 
 
@@ -84,6 +88,19 @@ class Manifest(_Model):
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise BackupError(f"not a backup's manifest: {wrong}") from None
+
+    @classmethod
+    def answered(cls, raw: Mapping[str, Any], **asked: str) -> Self:
+        """Check what a host says of the backup that it has taken; `asked` names what it was told to take.
+
+        Raises:
+            BackupError: it is not a manifest, or that of another backup than the one that was asked for.
+        """
+        found = cls.parse(raw)
+        for name, wanted in asked.items():
+            if getattr(found, name) != wanted:
+                raise BackupError(f"the host answers with a backup whose {name} is not {wanted}")
+        return found
 
     @property
     def rows(self) -> int:

@@ -57,8 +57,11 @@ def save(store: Store, manifest: Manifest) -> None:
 def load(store: Store, name: str) -> Manifest:
     """Manifest of a stored backup; raises BackupError."""
     try:
-        return Manifest.parse(store.get(_manifest_key(name)).data)
-    except (ValueError, NotFoundError) as error:
+        found = Manifest.parse(store.get(_manifest_key(name)).data)
+        if found.id != name:
+            raise BackupError(f"its manifest is that of {found.id}")
+        return found
+    except (ValueError, NotFoundError, BackupError) as error:
         there = ", ".join(listed(store)) or "none"
         raise BackupError(f"no backup {name} in {store.url} ({error}); there are: {there}") from None
 

@@ -142,8 +142,8 @@ class Deliverer:
             url = self._webhook(message.channel)
         except SecretStoreError as error:
             return _Failure(f"the webhook's URL can't be read: {error}".splitlines()[0])
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
+        host = _host(url)
+        if not host:
             return _Failure("the webhook's secret is not an https URL", refused=True)
         try:
             answer = client.post(url, json=message.payload(), timeout=TIMEOUT)
@@ -152,9 +152,19 @@ class Deliverer:
         if answer.is_success:
             return None
         said = _without(url, answer.text.strip()[:80])
-        problem = f"{parts.hostname} answered {answer.status_code}{f' ({said})' if said else ''}"
+        problem = f"{host} answered {answer.status_code}{f' ({said})' if said else ''}"
         refused = answer.is_client_error and answer.status_code not in _MAY_PASS
         return _Failure(problem, refused, _asked_pause(answer))
+
+
+def _host(url: str) -> str:
+    """Host of a URL that a message may be sent to; empty where it is none."""
+    try:
+        # Both read it: what one of them refuses must not end the deliverer, and keep all other messages.
+        parsed, known = httpx.URL(url), urlsplit(url)
+    except (httpx.InvalidURL, ValueError):
+        return ""
+    return parsed.host if known.scheme == "https" and known.hostname else ""
 
 
 def _asked_pause(answer: httpx.Response) -> float:

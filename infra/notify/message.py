@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from infra.record.model import Model, Text, Utc
 from infra.secrets.catalogue import Channel
 from infra.secretstore.redaction import Redact
 
+_URL = re.compile(r"https?://[^\s<>|]{1,500}")
 _LONGEST_TITLE = 150
 _LONGEST_TEXT = 2900
 _LONGEST_FIELD = 1900
@@ -69,7 +71,7 @@ class Message(Model):
         if self.text:
             yield _section(_cut(_escaped(self.text), _LONGEST_TEXT))
         if self.links:
-            yield _section(" | ".join(f"<{url}|{_escaped(name)}>" for name, url in self.links))
+            yield _section(_cut(" | ".join(_link(name, url) for name, url in self.links), _LONGEST_TEXT))
         yield {
             "type": "context",
             "elements": [{"type": "mrkdwn", "text": f"{_escaped(self.by)}, {self.at:%Y-%m-%d %H:%M:%S} UTC"}],
@@ -100,6 +102,11 @@ def _said(value: Any) -> str:
 
 def _section(text: str) -> dict[str, Any]:
     return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+
+
+def _link(name: str, url: str) -> str:
+    """A link; what is none is text, so that it can't end the markup that it stands in."""
+    return f"<{url}|{_escaped(name)}>" if _URL.fullmatch(url) else f"{_escaped(name)}: {_escaped(url)}"
 
 
 def _escaped(text: str) -> str:

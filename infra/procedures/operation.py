@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infra.record import Evidence, Lease, LeaseLostError, Record, RecordError, Result
+from infra.record import Event, Evidence, Lease, LeaseLostError, Record, RecordError, Result
 from infra.record.model import Name, Text, Utc, canonical, now
 
 CHECK_TOKEN = 0
@@ -154,6 +154,19 @@ def end(
         )
         return Result.UNCERTAIN
     return result
+
+
+def has_changed(events: Iterable[Event], operation: Operation) -> bool:
+    """Whether an operation has changed the record's state, in this run or in one that was killed before.
+
+    What was changed before it last said how it ended is not counted. `events` are oldest first.
+    """
+    changed = False
+    for event in events:
+        if event.operation_id != operation.id or event.action.startswith("lease."):
+            continue
+        changed = event.action != f"{operation.name}.end" and (changed or event.state is not None)
+    return changed
 
 
 def held(record: Record, operation: Operation) -> Lease:

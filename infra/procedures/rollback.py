@@ -20,6 +20,9 @@ FLAG_EVENTS = (rollout.ACTION,)
 """Actions of events whose details say {flag, group, enabled}."""
 
 
+_UNFINISHED = (Result.UNCERTAIN, Result.ROLLBACK_FAILED)
+
+
 @dataclass(frozen=True)
 class Target:
     """Where to go: a digest, or what the operator asked for; `why` in one sentence."""
@@ -62,8 +65,8 @@ def target(state: State, asked: str | None) -> Target:
 def resumed(events: Iterable[Event], operation_id: str) -> Target | None:
     """Where the same command was going when it did not come to its end; None where it came to one.
 
-    Without it, what a killed rollback has reached would look like the release to leave. `events` are oldest
-    first.
+    Without it, what a killed rollback has reached would look like the release to leave; and one that could
+    not undo itself would, run again as it says, go on to the bad release. `events` are oldest first.
     """
     found: Target | None = None
     for event in events:
@@ -71,7 +74,7 @@ def resumed(events: Iterable[Event], operation_id: str) -> Target | None:
         if own and event.action == TARGET:
             found = Target(*(str(event.details.get(name, "")) for name in ("release", "bad", "why")))
         elif own:
-            ended = event.action == "rollback.end" and event.result is not Result.UNCERTAIN
+            ended = event.action == "rollback.end" and event.result not in _UNFINISHED
             found = None if ended else found
         elif event.action in {"deploy.release", "rollback.release"}:
             found = None

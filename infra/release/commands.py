@@ -38,6 +38,8 @@ class Name(StrEnum):
 
 READ_ONLY = frozenset({Name.MIGRATION_PLAN, Name.CHECK_SCHEMA, Name.FLAGS_LIST})
 """Commands that a dry run runs too; smoke is none, it makes and voids a voucher."""
+_ALONE = {Name.FLAGS_SET: "flags", Name.FLAGS_DISABLE: "flags"}
+"""Commands of which one at a time runs, whichever: turning a flag off ends what is still turning one on."""
 OWNERS = frozenset({Name.MIGRATE, Name.MIGRATION_PLAN})
 """Commands that need the schema's owner: they get the definition of the migration, not of the service."""
 
@@ -91,7 +93,7 @@ def one_off(
     """How a command is run with an image, given as `image@digest`, on a host."""
     service = f"{names.MIGRATE}-{slot}" if name in OWNERS else slot_name(slot)
     return OneOff(
-        container=f"icupa-{name.replace('_', '-')}",
+        container=f"icupa-{_ALONE.get(name, name.value).replace('_', '-')}",
         service=service,
         profile=str(slot),
         image=reference,

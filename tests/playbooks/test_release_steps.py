@@ -72,3 +72,23 @@ def test_a_failure_that_is_not_undone_sets_the_exit_code(controller: Controller)
     assert moved(controller, *ALL[:2], broken=True)[0] == 11
     (end,) = [event for event in controller.record.events() if event.action == "deploy.end"]
     assert "primary serves sha256:222222222222" in end.why
+
+
+def outcome(controller: Controller, *steps: str, **given: Any) -> dict[str, Any]:
+    """What everybody would be told."""
+    options = json.dumps({"steps": steps, "digest": NEW, **given})
+    done = controller.play(STEPS, "-e", options)
+    told = re.search(r"OUTCOME (\{.*?\}\})'?", " ".join(done.stdout.split()))
+    assert told, done.stdout
+    found: dict[str, Any] = json.loads(told[1].replace("''", "'"))
+    return found
+
+
+def test_flags_are_only_called_off_where_the_record_says_so(controller: Controller) -> None:
+    found = outcome(controller, *ALL, flags=["new.flag"])
+    assert found["result"] == "uncertain"
+    assert "new.flag were not turned off: the host that has them did not answer" in found["message"]
+    assert "flags turned off" not in found["facts"]
+    assert found["details"]["flags"] == []
+    found = outcome(controller, *ALL[:2], broken=True, flags=["new.flag"])
+    assert "flags turned off" not in found["facts"]

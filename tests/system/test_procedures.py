@@ -31,7 +31,7 @@ pytestmark = pytest.mark.system
 
 HOLD = Path(__file__).resolve().parent / "hold.yml"
 SITE_STEPS_AT_LEAST = 40
-SITE_KILLS = 6
+SITE_KILLS = 3
 
 
 def record() -> Record:

@@ -77,8 +77,11 @@ class ActionModule(ProcedureAction, ActionBase):
         if call.check:
             call.did(f"back up database {names.DATABASE} of {call.host}, prove it by a restore, copy it away")
             return {"changed": True}
-        manifest = Manifest.parse(
-            {**answer["backup"], "environment": call.outputs.environment, "host": call.host}
+        manifest = Manifest.answered(
+            {**answer["backup"], "environment": call.outputs.environment, "host": call.host},
+            id=name,
+            database=names.DATABASE,
+            recipient=recipient,
         )
         store = call.record.store
         self._copy(call, manifest)

@@ -11,8 +11,30 @@ from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.lease import plain
 from infra.procedures.wording import redacted
 from infra.record import RecordError
+from infra.record.evidence import LARGEST
 from infra.secretstore import SecretStoreError, open_store
 from infra.secretstore.redaction import redaction_of
+
+LONGEST_LINE = 4000
+MOST_LOG = LARGEST // 4
+"""Octets of all logs: written as JSON they may be twice as long, and still fit into a piece of evidence."""
+
+
+def fitting(containers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with logs that can be kept: long lines cut, of too many the last; secrets are out already."""
+    room = MOST_LOG // max(1, len(containers))
+    return [{**container, "log": _last(container.get("log") or [], room)} for container in containers]
+
+
+def _last(lines: list[str], room: int) -> list[str]:
+    kept: list[str] = []
+    for line in reversed(lines):
+        cut = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
+        room -= len(cut.encode())
+        if room < 0:
+            return [f"({len(lines) - len(kept)} lines before these were left out)", *reversed(kept)]
+        kept.append(cut)
+    return kept[::-1]
 
 
 class ActionModule(ProcedureAction, ActionBase):
@@ -43,7 +65,7 @@ class ActionModule(ProcedureAction, ActionBase):
             if result.get("failed"):
                 document["problem"] = redact(str(result.get("msg", "no message")))
             else:
-                document["containers"] = redacted(result["containers"], redact)
+                document["containers"] = fitting(redacted(result["containers"], redact))
         except (AnsibleError, SecretStoreError, RecordError) as error:
             document["problem"] = str(error)
         return {"evidence": {f"{call.host}.json": document}}

@@ -36,6 +36,11 @@ class ActionModule(ActionBase):
             refuse_forged(variables)
         except ProcedureError as error:
             raise AnsibleActionFail(str(error)) from None
+        if self._task.check_mode:
+            result.update(
+                changed=False, msg="not run in check mode: it makes a voucher, and voids it", checks=[]
+            )
+            return result
         outputs = StackOutputs.model_validate(json.loads(json.dumps(variables["icupa_outputs"])))
         try:
             target = find_target(outputs, variables["icupa_stack"], arguments["region"])

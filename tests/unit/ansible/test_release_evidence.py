@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.procedures.wording import redacted
+from infra.record import evidence
+from infra.record.directory import DirectoryStore
 from infra.secretstore.redaction import redaction
 from tests.unit.ansible.conftest import load_plugin
 
@@ -59,3 +62,16 @@ def test_values_of_secrets_are_taken_out_at_any_depth() -> None:
     document: dict[str, Any] = {"log": ["key a-very-secret-value"], "health": {"Log": [{"Output": "fine"}]}}
     found = redacted(document, redaction({"openai-api-key": "a-very-secret-value"}))
     assert found == {"log": ["key (secret openai-api-key)"], "health": {"Log": [{"Output": "fine"}]}}
+
+
+@pytest.mark.parametrize("lines", [["x" * 20_000] * 200, ['"' * 3900] * 200, ["ä" * 3900] * 200])
+def test_a_service_that_says_much_is_evidence_all_the_same(tmp_path: Path, lines: list[str]) -> None:
+    containers = [{"service": name, "log": [*lines, "the last words"]} for name in ("agents", "migrate")]
+    document = {"host": "primary", "containers": action.fitting(containers)}
+    saved = evidence.put(
+        DirectoryStore(tmp_path), "deploy-1", "primary.json", json.dumps(document, indent=2).encode()
+    )
+    assert saved.size > evidence.LARGEST // 8
+    for container in document["containers"]:
+        assert container["log"][-1] == "the last words"
+        assert "lines before these were left out" in container["log"][0]

@@ -157,3 +157,20 @@ def test_only_the_manifest_makes_a_backup(store: Store, backup: Backup) -> None:
     save(store, backup.manifest)
     assert listed(store) == [NAME]
     assert len(whats(store, backup)) == len(backup.parts) + 1
+
+
+def test_the_manifest_of_another_backup_is_found(store: Store, backup: Backup) -> None:
+    backup.store(store)
+    other = "20261119T020000Z-primary"
+    store.put_if_absent(f"backups/{other}/manifest.json", backup.manifest.encode())
+    with pytest.raises(BackupError, match=f"no backup {other} in .*its manifest is that of {NAME}"):
+        load(store, other)
+
+
+@pytest.mark.parametrize(("name", "value"), [("id", "99991231T000000Z-primary"), ("recipient", "age1other")])
+def test_a_host_that_answers_with_another_backup_is_refused(backup: Backup, name: str, value: str) -> None:
+    asked = {"id": NAME, "database": backup.manifest.database, "recipient": backup.manifest.recipient}
+    raw = backup.manifest.model_dump(mode="json", by_alias=True)
+    assert Manifest.answered(raw, **asked) == backup.manifest
+    with pytest.raises(BackupError, match=f"a backup whose {name} is not"):
+        Manifest.answered({**raw, name: value}, **asked)

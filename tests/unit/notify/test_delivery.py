@@ -107,7 +107,13 @@ def test_a_refused_message_is_kept_shown_and_tried_when_asked(
 
 def test_a_webhook_that_is_no_https_url_is_refused(outbox: Outbox, double: Slack, write: Write) -> None:
     outbox.put(write("a"))
-    for url in ("http://hooks.example/services/x", "not a url"):
+    for url in (
+        "http://hooks.example/services/x",
+        "not a url",
+        "https://hooks.example:secret/x",
+        "https://[hooks.example/x",
+        "https://hooks.example/\x07",
+    ):
         deliverer = Deliverer(outbox, lambda _, url=url: url, double.client)  # type: ignore[misc]
         assert deliverer.once(refused=True).refused == ["message-000"]
         assert entry(outbox).problem == "the webhook's secret is not an https URL"

@@ -37,6 +37,18 @@ def test_markup_in_values_is_only_text(write: Write) -> None:
     assert payload["text"] == f"a (b: {shown})"
 
 
+def test_what_is_no_link_can_not_speak_to_everybody(write: Write) -> None:
+    links = (
+        ("incident", "https://a.example|b> <!channel>"),
+        ("status", "javascript:alert(1)"),
+        ("none", "INC-7"),
+    )
+    shown = write("a", links=links).payload()["blocks"][1]["text"]["text"]
+    assert shown == (
+        "incident: https://a.example|b&gt; &lt;!channel&gt; | status: javascript:alert(1) | none: INC-7"
+    )
+
+
 def test_what_is_too_long_for_slack_is_cut(write: Write) -> None:
     facts = tuple((f"fact {number}", "x" * 5000) for number in range(23))
     payload = write("t" * 400, facts=facts, text="y" * 9000).payload()

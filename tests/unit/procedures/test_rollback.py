@@ -83,6 +83,7 @@ CHOSEN = event("rollback.target", operation_id=OWN, release="b", bad="c", why="b
         [event("rollback.start", "b", operation_id=OWN)],
         [event("rollback.release", "b", operation_id=OWN)],
         [event("rollback.end", operation_id=OWN, result=Result.UNCERTAIN)],
+        [event("rollback.end", operation_id=OWN, result=Result.ROLLBACK_FAILED)],
         [event("site.end", operation_id="site-1")],
     ],
 )

@@ -65,6 +65,12 @@ def test_what_is_no_command_is_refused(commands: dict[str, Any], said: str) -> N
         validate("local", config(commands=commands), paths.REPOSITORY / "stacks" / "Pulumi.local.yaml")
 
 
+def test_turning_a_flag_off_ends_what_a_killed_rollout_is_still_turning_on() -> None:
+    changing = {one_off(name, Commands(), Slot.BLUE, REFERENCE).container for name in ARGUMENTS}
+    assert changing == {"icupa-flags"}
+    assert one_off(Name.FLAGS_LIST, Commands(), Slot.BLUE, REFERENCE).container not in changing
+
+
 def test_migrations_get_the_definition_of_the_owner() -> None:
     wanted = one_off(Name.MIGRATION_PLAN, Commands(), Slot.GREEN, REFERENCE)
     assert (wanted.service, wanted.profile, wanted.read_only) == ("migrate-green", "green", True)
