@@ -26,25 +26,23 @@ _OURS = (
 _SET_BY_ACTIONS = frozenset(
     {
         "icupa_backup",
-        "icupa_failure",
-        "icupa_maintenance",
-        "icupa_operation",
-        "icupa_outcome",
-        "icupa_plan",
         "icupa_release_images",
         "icupa_release_slot",
-        "icupa_rollout",
         "icupa_runtime",
-        "icupa_switch_functions",
     }
 )
-"""Facts of ours: each is read from the host that the action set it for."""
+"""Facts that our actions set for a machine, and that are only read as its own."""
 _FOR_THE_CONTROLLER = ("ansible_facts", "add_host", "add_group", "ansible_stats", "runbook")
 """Keys of an answer that Ansible, or its callback `runbook`, would act on."""
 
 
 def refuse_forged(task_vars: Mapping[str, Any]) -> None:
-    """Raise ProcedureError where a fact of the task's host hides a variable of inventory or roles."""
+    """Raise ProcedureError where a fact of the task's host hides a variable of inventory or roles.
+
+    Those of the controller are its own: what hosts answer never gets there (`only_data`).
+    """
+    if task_vars.get("inventory_hostname") == "localhost":
+        return
     facts = task_vars.get("ansible_facts") or {}
     forged = sorted(name for name in facts if name.startswith(_OURS) and name not in _SET_BY_ACTIONS)
     if forged:
