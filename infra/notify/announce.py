@@ -31,13 +31,15 @@ class Announced:
 
 def announce(stack: str, message: Message, patience: float = PATIENCE) -> Announced:
     """Queue a message without values of secrets, start the deliverer, wait up to `patience` seconds."""
+    queued = False
     try:
         post = Post(stack)
         post.outbox.put(without_secrets(message, post))
+        queued = True
         background.start(stack)
         return _await(post, message.id, patience)
     except (NotifyError, RecordError, OSError) as error:
-        return Announced(queued=False, delivered=False, problem=str(error))
+        return Announced(queued=queued, delivered=False, problem=str(error))
 
 
 def without_secrets(message: Message, post: Post) -> Message:

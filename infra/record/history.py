@@ -382,6 +382,7 @@ _SPECIAL: Mapping[int, str] = str.maketrans(
     {
         "\\": r"\\",
         "|": r"\|",
+        "[": r"\[",
         "<": "&lt;",
         ">": "&gt;",
         "`": r"\`",

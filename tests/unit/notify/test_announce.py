@@ -138,3 +138,14 @@ def test_a_procedure_starts_the_deliverer_of_what_an_earlier_one_left(
     Outbox(store).put(write("a"))
     assert resume("local", store)
     assert started == ["local"]
+
+
+def test_what_is_queued_is_called_so_whatever_comes_after(
+    post: Post, started: list[str], write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: str) -> None:
+        raise StoreUnavailableError("the store is gone")
+
+    monkeypatch.setattr(post.outbox, "get", gone)
+    done = announce("local", write("a"), patience=0.2)
+    assert (done.queued, done.delivered, done.problem) == (True, False, "the store is gone")

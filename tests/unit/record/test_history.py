@@ -161,7 +161,7 @@ def test_a_log_without_a_rollback_says_so(record: Record) -> None:
 
 
 def test_the_change_log_is_a_table_that_no_text_breaks(record: Record) -> None:
-    lease = record.acquire("switch", why="a | b\n<script>*x*_y_`z`\\")
+    lease = record.acquire("switch", why="a | b\n<script>*x*_y_`z`[c](https://d)\\")
     lease.update("switch.set", lambda state: state.with_switches({CHAT: False}))
     end(lease, "switch")
     lines = change_log("test", told(record), "4 events").splitlines()
@@ -169,7 +169,7 @@ def test_the_change_log_is_a_table_that_no_text_breaks(record: Record) -> None:
     assert len(rows) == 4
     columns = {row.replace(r"\|", "").count("|") for row in rows}
     assert columns == {9}
-    assert r"a \| b &lt;script&gt;\*x\*\_y\_\`z\`\\" in rows[2]
+    assert r"a \| b &lt;script&gt;\*x\*\_y\_\`z\`\[c](https://d)\\" in rows[2]
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(None, ""), (9.14, "9.1 s"), (75, "1 min 15 s"), (0, "0.0 s")])
