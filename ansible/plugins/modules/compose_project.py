@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,9 +24,12 @@ description:
   - Compares the running containers with what must run, by the hash that each carries as a label.
   - Where all fit, changes nothing. Else pulls missing images, then starts or reloads the unit, which runs
     C(docker compose up -d) and so touches only containers that are out of date, and waits for their health.
+  - Where only services that O(awaited) names are wrong, brings up just those and what they depend on, so that
+    the jobs of other services are not run again.
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   unit: {description: Name of the systemd unit., type: str}
+  root: {description: Directory of the project., type: path}
   services:
     description: Service to its C(configuration) hash and whether it is a C(job) that ends.
     type: dict
@@ -60,6 +66,7 @@ EXAMPLES = """
   compose_project:
     project: agents-service
     unit: agents-service.service
+    root: /opt/icupa/deployments/agents-service
     services: "{{ __agents_stack_files.services }}"
 """
 
@@ -290,7 +297,12 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
             # Only looked at: a run of Compose makes what the files say then, so a late one does no harm.
             with fenced(parameters["fence"]):
                 pass
-            converge(unit, properties, parameters["timeout"])
+            only_awaited = parameters["awaited"] and wrong.keys() <= awaited.keys()
+            if only_awaited and properties["ActiveState"] == "active":
+                patience = time.monotonic() + parameters["timeout"]
+                bring_up(docker, parameters["root"], sorted(awaited), patience)
+            else:
+                converge(unit, properties, parameters["timeout"])
         except ConvergeError as error:
             containers = docker.containers(parameters["project"])
             remaining = unfit(services, idle, containers, ready=True)
@@ -321,6 +333,55 @@ def converge(unit: str, properties: dict[str, str], timeout: float) -> None:
     if properties.get("UnitFileState") != "enabled":
         systemctl("enable", unit)
     systemctl("reload" if properties.get("ActiveState") in UP else "start", unit, timeout=timeout)
+
+
+def bring_up(docker: Docker, root: str, services: list[str], deadline: float) -> None:
+    """Bring up services and what they depend on, and touch no other; ConvergeError with Compose's last lines.
+
+    Not without what they depend on (C(--no-deps)): containers would carry another hash than the whole project
+    gives them, and be made anew by the next run of the unit. One run at a time, as the unit's are: Compose
+    holds the lock too, so that a run whose module was killed ends before the next one begins.
+    """
+    command = ["docker", "compose", "--progress", "quiet", "--project-directory", root]
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    # A file: what a killed run leaves behind may keep a pipe open.
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        try:
+            lock(directory, deadline)
+            process = subprocess.Popen(
+                [*command, "up", "--detach", *services],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env=docker.environment,
+                start_new_session=True,
+                pass_fds=[directory],
+            )
+        finally:
+            os.close(directory)
+        try:
+            process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise ConvergeError("docker compose up did not end in time") from None
+        if process.returncode != 0:
+            said.seek(0)
+            lines = said.read().strip().splitlines()[-LOG_LINES:]
+            raise ConvergeError("\n".join(["docker compose up failed:", *lines]))
+
+
+def lock(directory: int, deadline: float) -> None:
+    """Wait until nobody else brings up a part of the project."""
+    while True:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise ConvergeError("an earlier run of docker compose up does not end") from None
+            time.sleep(POLL)
+        else:
+            return
 
 
 def restless(names: list[str], containers: list[Container], seconds: float) -> dict[str, str]:
@@ -399,6 +460,7 @@ def main() -> None:
         argument_spec={
             "project": {"type": "str", "required": True},
             "unit": {"type": "str"},
+            "root": {"type": "path"},
             "services": {"type": "dict"},
             "idle": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["started", "steady", "retired"], "default": "started"},
@@ -409,7 +471,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 180},
             "awaited": {"type": "list", "elements": "str", "default": []},
         },
-        required_if=[("state", "started", ("unit", "services")), ("state", "steady", ("services",))],
+        required_if=[("state", "started", ("unit", "root", "services")), ("state", "steady", ("services",))],
         supports_check_mode=True,
     )
     docker = Docker(module.params["docker_config"])
