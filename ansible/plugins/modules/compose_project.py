@@ -216,12 +216,17 @@ def unit_problems(unit: str, properties: dict[str, str]) -> dict[str, str]:
 
 def pull(docker: Docker, images: list[str]) -> list[str]:
     """Pull what the engine does not hold; returns what was pulled."""
-    pulled = []
-    for image in images:
-        if docker.run("image", "inspect", "--format", "{{.Id}}", image, fail=False).returncode != 0:
-            docker.run("pull", "--quiet", image, timeout=PULL_TIMEOUT)
-            pulled.append(image)
-    return pulled
+
+    def held(*names: str) -> bool:
+        return docker.run("image", "inspect", "--format", "{{.Id}}", *names, fail=False).returncode == 0
+
+    # Each question is a process: mostly one is enough.
+    if not images or held(*images):
+        return []
+    missing = [image for image in images if len(images) == 1 or not held(image)]
+    for image in missing:
+        docker.run("pull", "--quiet", image, timeout=PULL_TIMEOUT)
+    return missing
 
 
 def systemctl(*arguments: str, timeout: float | None = None) -> None:

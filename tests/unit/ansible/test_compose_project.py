@@ -316,6 +316,21 @@ def module_waits(directory: Path) -> bool:
     return False
 
 
+def test_images_are_asked_for_at_once_and_pulled_where_missing(world: World) -> None:
+    both = ["registry/web@sha256:1", "registry/db@sha256:2"]
+    (world.directory / "pulled").touch()
+    asking = f"docker image inspect --format {{{{.Id}}}} {' '.join(both)}"
+    assert module.start(call(images=both), module.Docker(None))["pulled"] == []
+    assert [line for line in world.asked() if line.startswith("docker")] == [asking]
+    docker = world.directory / "bin" / "docker"
+    # It has all but the second.
+    has = f"[ -e {world.directory}/pulled ]"
+    docker.write_text(docker.read_text().replace(has, '[ "$*" = "${*#*db}" ]'))
+    world.containers()
+    assert module.start(call(images=both), module.Docker(None))["pulled"] == both[1:]
+    assert [line for line in world.asked() if " pull " in line] == [f"docker pull --quiet {both[1]}"]
+
+
 def test_a_changed_unit_is_read_again(world: World) -> None:
     world.containers(*RUNNING)
     world.property("NeedDaemonReload", "yes")
