@@ -24,8 +24,8 @@ description:
   - Compares the running containers with what must run, by the hash that each carries as a label.
   - Where all fit, changes nothing. Else pulls missing images, then starts or reloads the unit, which runs
     C(docker compose up -d) and so touches only containers that are out of date, and waits for their health.
-  - Where only services that O(awaited) names are wrong, brings up just those and what they depend on, so that
-    the jobs of other services are not run again.
+  - Where only services that O(awaited) names are wrong, makes and starts just those, so that the jobs of
+    other services are not run again.
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   unit: {description: Name of the systemd unit., type: str}
@@ -302,10 +302,9 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
             # Only looked at: a run of Compose makes what the files say then, so a late one does no harm.
             with fenced(parameters["fence"]):
                 pass
-            only_awaited = parameters["awaited"] and wrong.keys() <= awaited.keys()
-            if only_awaited and properties["ActiveState"] == "active":
-                patience = time.monotonic() + parameters["timeout"]
-                bring_up(docker, parameters["root"], sorted(awaited), patience)
+            others = wrong.keys() | unfit(services, idle, containers, ready=True).keys()
+            if parameters["awaited"] and others <= awaited.keys() and properties["ActiveState"] == "active":
+                bring_up(docker, parameters, awaited)
             else:
                 converge(unit, properties, parameters["timeout"])
         except ConvergeError as error:
@@ -340,40 +339,59 @@ def converge(unit: str, properties: dict[str, str], timeout: float) -> None:
     systemctl("reload" if properties.get("ActiveState") in UP else "start", unit, timeout=timeout)
 
 
-def bring_up(docker: Docker, root: str, services: list[str], deadline: float) -> None:
-    """Bring up services and what they depend on, and touch no other; ConvergeError with Compose's last lines.
+def bring_up(docker: Docker, parameters: dict[str, Any], services: dict[str, Any]) -> None:
+    """Make and start services whose dependencies are up, jobs first, and touch no other; or ConvergeError.
 
-    Not without what they depend on (C(--no-deps)): containers would carry another hash than the whole project
-    gives them, and be made anew by the next run of the unit. One run at a time, as the unit's are: Compose
-    holds the lock too, so that a run whose module was killed ends before the next one begins.
+    Compose makes them as parts of the whole project: with C(--no-deps) they would carry another hash, and the
+    unit's next run would make them anew. They are started without it, which looks at every dependency twice a
+    second. One run at a time, as the unit's are: the processes hold the lock too, so that what a run whose
+    module was killed has begun ends before the next one begins.
     """
-    command = ["docker", "compose", "--progress", "quiet", "--project-directory", root]
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    # A file: what a killed run leaves behind may keep a pipe open.
+    deadline = time.monotonic() + parameters["timeout"]
+    directory = os.open(parameters["root"], os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(directory, deadline)
+
+        def run(what: str, *arguments: str) -> str:
+            return held(docker, directory, deadline, what, arguments)
+
+        project = ("--progress", "quiet", "--project-directory", parameters["root"])
+        run("docker compose create", "compose", *project, "create", *sorted(services))
+        made = {container.service: container.id for container in docker.containers(parameters["project"])}
+        if missing := sorted(services.keys() - made.keys()):
+            raise ConvergeError(f"docker compose create made no {', '.join(missing)}")
+        for name in sorted(services, key=lambda name: (not services[name]["job"], name)):
+            run(f"the start of {name}", "start", made[name])
+            if services[name]["job"] and (code := run(name, "wait", made[name]).split()[-1:]) != ["0"]:
+                raise ConvergeError(f"{name} failed with exit code {' '.join(code)}")
+    finally:
+        os.close(directory)
+
+
+def held(docker: Docker, directory: int, deadline: float, what: str, arguments: tuple[str, ...]) -> str:
+    """Output of a command of Docker that inherits a lock; ConvergeError where it fails or does not end."""
+    # A file: what a killed command leaves behind may keep a pipe open.
     with tempfile.TemporaryFile("w+", errors="replace") as said:
-        try:
-            lock(directory, deadline)
-            process = subprocess.Popen(
-                [*command, "up", "--detach", *services],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                env=docker.environment,
-                start_new_session=True,
-                pass_fds=[directory],
-            )
-        finally:
-            os.close(directory)
+        process = subprocess.Popen(
+            ["docker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=docker.environment,
+            start_new_session=True,
+            pass_fds=[directory],
+        )
         try:
             process.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise ConvergeError("docker compose up did not end in time") from None
-        if process.returncode != 0:
-            said.seek(0)
-            lines = said.read().strip().splitlines()[-LOG_LINES:]
-            raise ConvergeError("\n".join(["docker compose up failed:", *lines]))
+            raise ConvergeError(f"{what} did not end in time") from None
+        said.seek(0)
+        output = said.read()
+    if process.returncode != 0:
+        raise ConvergeError("\n".join([f"{what} failed:", *output.strip().splitlines()[-LOG_LINES:]]))
+    return output
 
 
 def lock(directory: int, deadline: float) -> None:
@@ -383,7 +401,7 @@ def lock(directory: int, deadline: float) -> None:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise ConvergeError("an earlier run of docker compose up does not end") from None
+                raise ConvergeError("an earlier run does not end") from None
             time.sleep(POLL)
         else:
             return

@@ -123,8 +123,10 @@ case "$1 $2" in
 compose*)
     {log}
     env >{tmp_path}/environment
+    readlink /proc/$$/fd/* >{tmp_path}/descriptors
     [ ! -e {tmp_path}/fail ] && cp {tmp_path}/after.json {tmp_path}/containers.json
     ;;
+wait*) {log}; cat {tmp_path}/code 2>/dev/null || echo 0;;
 "ps --all") if grep -q Id {tmp_path}/containers.json; then echo some; fi;;
 inspect*) cat {tmp_path}/containers.json;;
 "image inspect") {log}; [ -e {tmp_path}/pulled ];;
@@ -220,7 +222,8 @@ NEW = {
     "migrate-green": {"configuration": "n1", "job": True},
 }
 NEW_RUNNING = (*RUNNING, inspected("green", "g1", "running"), inspected("migrate-green", "n1", "exited"))
-UP = "docker compose --progress quiet --project-directory {} up --detach green migrate-green"
+CREATE = "docker compose --progress quiet --project-directory {} create green migrate-green"
+STARTED = ["docker start migrate-green", "docker wait migrate-green", "docker start green"]
 
 
 def beside(world: World, **changes: Any) -> dict[str, Any]:
@@ -236,14 +239,17 @@ def beside(world: World, **changes: Any) -> dict[str, Any]:
 def test_a_slot_is_brought_up_without_running_the_jobs_of_the_other_again(world: World) -> None:
     world.containers(*RUNNING)
     assert beside(world)["reasons"] == ["green has no container", "migrate-green has no container"]
-    assert world.asked() == [UP.format(world.directory)]
+    assert world.asked() == [CREATE.format(world.directory), *STARTED]
     assert "DOCKER_CONFIG=/a/login" in (world.directory / "environment").read_text().splitlines()
+    # Also while its module is no more.
+    assert str(world.directory) in (world.directory / "descriptors").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
     "found",
     [(RUNNING[0],), (inspected("web", "w0", "running"), RUNNING[1]),
-     (*RUNNING, inspected("old", "o1", "running"))],
+     (*RUNNING, inspected("old", "o1", "running")),
+     (inspected("web", "w1", "running", "starting"), RUNNING[1])],
 )  # fmt: skip
 def test_where_more_is_wrong_the_unit_brings_up_all(world: World, found: tuple[dict[str, Any], ...]) -> None:
     world.containers(*found)
@@ -269,9 +275,17 @@ def test_a_slot_that_does_not_come_up_says_why(world: World) -> None:
     docker.write_text(docker.read_text().replace("compose*)", "compose*) echo migrate-green: exit 1 >&2"))
     with pytest.raises(
         module.ConvergeError,
-        match=r"(?s)docker compose up failed:\nmigrate-green: exit 1\ngreen has no container",
+        match=r"(?s)docker compose create failed:\nmigrate-green: exit 1\ngreen has no container",
     ):
         beside(world)
+
+
+def test_a_slot_is_not_started_where_its_job_failed(world: World) -> None:
+    world.containers(*RUNNING)
+    (world.directory / "code").write_text("3\n")
+    with pytest.raises(module.ConvergeError, match="migrate-green failed with exit code 3"):
+        beside(world)
+    assert "docker start green" not in world.asked()
 
 
 def test_a_slot_that_hangs_is_given_up_with_all_its_processes(world: World) -> None:
@@ -280,7 +294,7 @@ def test_a_slot_that_hangs_is_given_up_with_all_its_processes(world: World) -> N
     child = world.directory / "child"
     docker.write_text(docker.read_text().replace("compose*)", f"compose*) sleep 60 & echo $! >{child}; wait"))
     began = time.monotonic()
-    with pytest.raises(module.ConvergeError, match="did not end in time"):
+    with pytest.raises(module.ConvergeError, match="docker compose create did not end in time"):
         beside(world)
     assert time.monotonic() - began < 10
     status = Path(f"/proc/{child.read_text().strip()}/status")
@@ -294,12 +308,12 @@ def test_a_run_whose_module_was_killed_ends_before_the_next_begins(world: World)
             time.sleep(0.01)
         beside(world, timeout=10)
         assert earlier.poll() is not None
-    assert world.asked() == [UP.format(world.directory)]
+    assert world.asked() == [CREATE.format(world.directory), *STARTED]
     with subprocess.Popen(["flock", "--no-fork", str(world.directory), "sleep", "60"]) as earlier:
         while not module_waits(world.directory):
             time.sleep(0.01)
         world.containers(*RUNNING)
-        with pytest.raises(module.ConvergeError, match="an earlier run of docker compose up does not end"):
+        with pytest.raises(module.ConvergeError, match="an earlier run does not end"):
             beside(world, timeout=1)
         earlier.kill()
 
