@@ -32,7 +32,9 @@ GONE_SECONDS = 35.0
 ROLLED_BACK = 10
 ROUTE_IS_REPLACED = Moment("the record is switched, the route is not", r"^TASK \[edge : Point the proxy")
 STANDBY_IS_STARTED = Moment(
-    "the primary is done, the standby is starting", r"^included: agents_stack for standby"
+    # Its image was pulled before: the first change there is the step in the record.
+    "the primary is done, the standby is starting",
+    rf"^changed: \[{local.STANDBY.name}\]",
 )
 IMPATIENT = ("-e", "release_start_seconds=12")
 BROKEN_IN_STANDBY = releases.Recipe(

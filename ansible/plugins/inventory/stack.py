@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ author: ICUPA platform
 """
 
 ALL_HOSTS = "machines"
+FORETOLD = ("infra.notify.stack", "infra.release.environment", "infra.site.edge", "infra.site.project")
+"""Modules that the actions of procedures import first of all."""
 
 
 def known_hosts(hosts: list[HostOutput]) -> str:
@@ -94,6 +97,15 @@ def common_variables(stack: str, outputs: StackOutputs) -> dict[str, Any]:
     }
 
 
+def outputs_of(stack: str, file: Path | None) -> StackOutputs:
+    """Outputs of `stack`. While Pulumi looks for them, this process imports what it will need anyway."""
+    with ThreadPoolExecutor(1) as aside:
+        found = aside.submit(read_outputs, stack, file)
+        for name in FORETOLD:
+            import_module(name)
+        return found.result()
+
+
 class InventoryModule(BaseInventoryPlugin):
     """Reads one stack."""
 
@@ -113,7 +125,7 @@ class InventoryModule(BaseInventoryPlugin):
         stack = str(stack)
         file = self.get_option("outputs_file")
         try:
-            outputs = read_outputs(stack, Path(file) if file else None)
+            outputs = outputs_of(stack, Path(file) if file else None)
             self._fill(stack, outputs)
         except (StackError, RuntimeStateError) as error:
             raise AnsibleParserError(str(error)) from error

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,9 +24,12 @@ description:
   - Compares the running containers with what must run, by the hash that each carries as a label.
   - Where all fit, changes nothing. Else pulls missing images, then starts or reloads the unit, which runs
     C(docker compose up -d) and so touches only containers that are out of date, and waits for their health.
+  - Where only services that O(awaited) names are wrong, makes and starts just those, so that the jobs of
+    other services are not run again.
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   unit: {description: Name of the systemd unit., type: str}
+  root: {description: Directory of the project., type: path}
   services:
     description: Service to its C(configuration) hash and whether it is a C(job) that ends.
     type: dict
@@ -60,6 +66,7 @@ EXAMPLES = """
   compose_project:
     project: agents-service
     unit: agents-service.service
+    root: /opt/icupa/deployments/agents-service
     services: "{{ __agents_stack_files.services }}"
 """
 
@@ -209,12 +216,17 @@ def unit_problems(unit: str, properties: dict[str, str]) -> dict[str, str]:
 
 def pull(docker: Docker, images: list[str]) -> list[str]:
     """Pull what the engine does not hold; returns what was pulled."""
-    pulled = []
-    for image in images:
-        if docker.run("image", "inspect", "--format", "{{.Id}}", image, fail=False).returncode != 0:
-            docker.run("pull", "--quiet", image, timeout=PULL_TIMEOUT)
-            pulled.append(image)
-    return pulled
+
+    def held(*names: str) -> bool:
+        return docker.run("image", "inspect", "--format", "{{.Id}}", *names, fail=False).returncode == 0
+
+    # Each question is a process: mostly one is enough.
+    if not images or held(*images):
+        return []
+    missing = [image for image in images if len(images) == 1 or not held(image)]
+    for image in missing:
+        docker.run("pull", "--quiet", image, timeout=PULL_TIMEOUT)
+    return missing
 
 
 def systemctl(*arguments: str, timeout: float | None = None) -> None:
@@ -290,7 +302,11 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
             # Only looked at: a run of Compose makes what the files say then, so a late one does no harm.
             with fenced(parameters["fence"]):
                 pass
-            converge(unit, properties, parameters["timeout"])
+            others = wrong.keys() | unfit(services, idle, containers, ready=True).keys()
+            if parameters["awaited"] and others <= awaited.keys() and properties["ActiveState"] == "active":
+                bring_up(docker, parameters, awaited)
+            else:
+                converge(unit, properties, parameters["timeout"])
         except ConvergeError as error:
             containers = docker.containers(parameters["project"])
             remaining = unfit(services, idle, containers, ready=True)
@@ -321,6 +337,74 @@ def converge(unit: str, properties: dict[str, str], timeout: float) -> None:
     if properties.get("UnitFileState") != "enabled":
         systemctl("enable", unit)
     systemctl("reload" if properties.get("ActiveState") in UP else "start", unit, timeout=timeout)
+
+
+def bring_up(docker: Docker, parameters: dict[str, Any], services: dict[str, Any]) -> None:
+    """Make and start services whose dependencies are up, jobs first, and touch no other; or ConvergeError.
+
+    Compose makes them as parts of the whole project: with C(--no-deps) they would carry another hash, and the
+    unit's next run would make them anew. They are started without it, which looks at every dependency twice a
+    second. One run at a time, as the unit's are: the processes hold the lock too, so that what a run whose
+    module was killed has begun ends before the next one begins.
+    """
+    deadline = time.monotonic() + parameters["timeout"]
+    directory = os.open(parameters["root"], os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(directory, deadline)
+
+        def run(what: str, *arguments: str) -> str:
+            return held(docker, directory, deadline, what, arguments)
+
+        project = ("--progress", "quiet", "--project-directory", parameters["root"])
+        run("docker compose create", "compose", *project, "create", *sorted(services))
+        made = {container.service: container.id for container in docker.containers(parameters["project"])}
+        if missing := sorted(services.keys() - made.keys()):
+            raise ConvergeError(f"docker compose create made no {', '.join(missing)}")
+        for name in sorted(services, key=lambda name: (not services[name]["job"], name)):
+            run(f"the start of {name}", "start", made[name])
+            if services[name]["job"] and (code := run(name, "wait", made[name]).split()[-1:]) != ["0"]:
+                raise ConvergeError(f"{name} failed with exit code {' '.join(code)}")
+    finally:
+        os.close(directory)
+
+
+def held(docker: Docker, directory: int, deadline: float, what: str, arguments: tuple[str, ...]) -> str:
+    """Output of a command of Docker that inherits a lock; ConvergeError where it fails or does not end."""
+    # A file: what a killed command leaves behind may keep a pipe open.
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(
+            ["docker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=docker.environment,
+            start_new_session=True,
+            pass_fds=[directory],
+        )
+        try:
+            process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise ConvergeError(f"{what} did not end in time") from None
+        said.seek(0)
+        output = said.read()
+    if process.returncode != 0:
+        raise ConvergeError("\n".join([f"{what} failed:", *output.strip().splitlines()[-LOG_LINES:]]))
+    return output
+
+
+def lock(directory: int, deadline: float) -> None:
+    """Wait until nobody else brings up a part of the project."""
+    while True:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise ConvergeError("an earlier run does not end") from None
+            time.sleep(POLL)
+        else:
+            return
 
 
 def restless(names: list[str], containers: list[Container], seconds: float) -> dict[str, str]:
@@ -399,6 +483,7 @@ def main() -> None:
         argument_spec={
             "project": {"type": "str", "required": True},
             "unit": {"type": "str"},
+            "root": {"type": "path"},
             "services": {"type": "dict"},
             "idle": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["started", "steady", "retired"], "default": "started"},
@@ -409,7 +494,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 180},
             "awaited": {"type": "list", "elements": "str", "default": []},
         },
-        required_if=[("state", "started", ("unit", "services")), ("state", "steady", ("services",))],
+        required_if=[("state", "started", ("unit", "root", "services")), ("state", "steady", ("services",))],
         supports_check_mode=True,
     )
     docker = Docker(module.params["docker_config"])

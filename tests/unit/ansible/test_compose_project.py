@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import subprocess
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -117,6 +120,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     log = f'echo "$(basename $0) $@" >>{tmp_path}/asked'
     docker = f"""#!/bin/sh
 case "$1 $2" in
+compose*)
+    {log}
+    env >{tmp_path}/environment
+    readlink /proc/$$/fd/* >{tmp_path}/descriptors
+    [ ! -e {tmp_path}/fail ] && cp {tmp_path}/after.json {tmp_path}/containers.json
+    ;;
+wait*) {log}; cat {tmp_path}/code 2>/dev/null || echo 0;;
 "ps --all") if grep -q Id {tmp_path}/containers.json; then echo some; fi;;
 inspect*) cat {tmp_path}/containers.json;;
 "image inspect") {log}; [ -e {tmp_path}/pulled ];;
@@ -160,6 +170,7 @@ def call(*, check: bool = False, **changes: Any) -> Call:
         "idle": ["green"],
         "images": ["registry/web@sha256:1"],
         "docker_config": None,
+        "root": ".",
         "timeout": 1,
         "fence": 0,
         "awaited": [],
@@ -203,6 +214,135 @@ def test_a_reload_that_is_under_way_is_followed_by_another(world: World) -> None
     world.containers(inspected("web", "w0", "running"), RUNNING[1])
     module.start(call(images=[]), module.Docker(None))
     assert world.asked() == ["systemctl reload agents-service.service"]
+
+
+NEW = {
+    **SERVICES,
+    "green": {"configuration": "g1", "job": False},
+    "migrate-green": {"configuration": "n1", "job": True},
+}
+NEW_RUNNING = (*RUNNING, inspected("green", "g1", "running"), inspected("migrate-green", "n1", "exited"))
+CREATE = "docker compose --progress quiet --project-directory {} create green migrate-green"
+STARTED = ["docker start migrate-green", "docker wait migrate-green", "docker start green"]
+
+
+def beside(world: World, **changes: Any) -> dict[str, Any]:
+    """Start a second slot beside what serves."""
+    (world.directory / "after.json").write_text(json.dumps(NEW_RUNNING))
+    parameters = {"images": [], "idle": [], "awaited": ["migrate-green", "green"], "services": NEW, **changes}
+    found: dict[str, Any] = module.start(
+        call(root=str(world.directory), **parameters), module.Docker("/a/login")
+    )
+    return found
+
+
+def test_a_slot_is_brought_up_without_running_the_jobs_of_the_other_again(world: World) -> None:
+    world.containers(*RUNNING)
+    assert beside(world)["reasons"] == ["green has no container", "migrate-green has no container"]
+    assert world.asked() == [CREATE.format(world.directory), *STARTED]
+    assert "DOCKER_CONFIG=/a/login" in (world.directory / "environment").read_text().splitlines()
+    # Also while its module is no more.
+    assert str(world.directory) in (world.directory / "descriptors").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [(RUNNING[0],), (inspected("web", "w0", "running"), RUNNING[1]),
+     (*RUNNING, inspected("old", "o1", "running")),
+     (inspected("web", "w1", "running", "starting"), RUNNING[1])],
+)  # fmt: skip
+def test_where_more_is_wrong_the_unit_brings_up_all(world: World, found: tuple[dict[str, Any], ...]) -> None:
+    world.containers(*found)
+    beside(world)
+    assert world.asked() == ["systemctl reload agents-service.service"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ActiveState", "reloading"), ("ActiveState", "failed"), ("UnitFileState", "disabled")],
+)
+def test_a_unit_that_is_not_just_up_brings_up_all(world: World, name: str, value: str) -> None:
+    world.containers(*RUNNING)
+    world.property(name, value)
+    beside(world)
+    assert [line for line in world.asked() if line.startswith("docker")] == []
+
+
+def test_a_slot_that_does_not_come_up_says_why(world: World) -> None:
+    world.containers(*RUNNING)
+    (world.directory / "fail").touch()
+    docker = world.directory / "bin" / "docker"
+    docker.write_text(docker.read_text().replace("compose*)", "compose*) echo migrate-green: exit 1 >&2"))
+    with pytest.raises(
+        module.ConvergeError,
+        match=r"(?s)docker compose create failed:\nmigrate-green: exit 1\ngreen has no container",
+    ):
+        beside(world)
+
+
+def test_a_slot_is_not_started_where_its_job_failed(world: World) -> None:
+    world.containers(*RUNNING)
+    (world.directory / "code").write_text("3\n")
+    with pytest.raises(module.ConvergeError, match="migrate-green failed with exit code 3"):
+        beside(world)
+    assert "docker start green" not in world.asked()
+
+
+def test_a_slot_that_hangs_is_given_up_with_all_its_processes(world: World) -> None:
+    world.containers(*RUNNING)
+    docker = world.directory / "bin" / "docker"
+    child = world.directory / "child"
+    docker.write_text(docker.read_text().replace("compose*)", f"compose*) sleep 60 & echo $! >{child}; wait"))
+    began = time.monotonic()
+    with pytest.raises(module.ConvergeError, match="docker compose create did not end in time"):
+        beside(world)
+    assert time.monotonic() - began < 10
+    status = Path(f"/proc/{child.read_text().strip()}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_a_run_whose_module_was_killed_ends_before_the_next_begins(world: World) -> None:
+    world.containers(*RUNNING)
+    with subprocess.Popen(["flock", "--no-fork", str(world.directory), "sleep", "0.6"]) as earlier:
+        while not module_waits(world.directory):
+            time.sleep(0.01)
+        beside(world, timeout=10)
+        assert earlier.poll() is not None
+    assert world.asked() == [CREATE.format(world.directory), *STARTED]
+    with subprocess.Popen(["flock", "--no-fork", str(world.directory), "sleep", "60"]) as earlier:
+        while not module_waits(world.directory):
+            time.sleep(0.01)
+        world.containers(*RUNNING)
+        with pytest.raises(module.ConvergeError, match="an earlier run does not end"):
+            beside(world, timeout=1)
+        earlier.kill()
+
+
+def module_waits(directory: Path) -> bool:
+    """Whether a run of the module would have to wait for another's."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def test_images_are_asked_for_at_once_and_pulled_where_missing(world: World) -> None:
+    both = ["registry/web@sha256:1", "registry/db@sha256:2"]
+    (world.directory / "pulled").touch()
+    asking = f"docker image inspect --format {{{{.Id}}}} {' '.join(both)}"
+    assert module.start(call(images=both), module.Docker(None))["pulled"] == []
+    assert [line for line in world.asked() if line.startswith("docker")] == [asking]
+    docker = world.directory / "bin" / "docker"
+    # It has all but the second.
+    has = f"[ -e {world.directory}/pulled ]"
+    docker.write_text(docker.read_text().replace(has, '[ "$*" = "${*#*db}" ]'))
+    world.containers()
+    assert module.start(call(images=both), module.Docker(None))["pulled"] == both[1:]
+    assert [line for line in world.asked() if " pull " in line] == [f"docker pull --quiet {both[1]}"]
 
 
 def test_a_changed_unit_is_read_again(world: World) -> None:

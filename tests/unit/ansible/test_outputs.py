@@ -7,6 +7,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from infra.outputs.model import StackError
 from infra.outputs.read import parse_outputs, read_outputs
 from infra.record import open_record
 from infra.site.bootstrap import bootstrap_record
-from tests.unit.ansible.conftest import DIGEST, IMAGE, PLUGINS
+from tests.unit.ansible.conftest import DIGEST, IMAGE, PLUGINS, load_plugin
 
 ANSIBLE = PLUGINS.parent
 
@@ -143,6 +145,29 @@ def test_asks_pulumi_for_the_stack(
     fake_pulumi(tmp_path, monkeypatch, f'echo "$@" >{tmp_path}/asked; cat {tmp_path}/outputs.json')
     assert read_outputs("test").environment == "test"
     assert (tmp_path / "asked").read_text() == "stack output --json --non-interactive -s test\n"
+
+
+def test_imports_what_procedures_need_while_pulumi_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = load_plugin("inventory", "stack")
+    assert [import_module(name).__name__ for name in plugin.FORETOLD] == list(plugin.FORETOLD)
+    asked, done = threading.Event(), threading.Event()
+    imported: list[str] = []
+
+    def importing(name: str) -> None:
+        assert asked.wait(10)
+        imported.append(name)
+        if len(imported) == len(plugin.FORETOLD):
+            done.set()
+
+    def asking(stack: str, file: Path | None) -> str:
+        asked.set()
+        assert done.wait(10)
+        return stack
+
+    monkeypatch.setattr(plugin, "import_module", importing)
+    monkeypatch.setattr(plugin, "read_outputs", asking)
+    assert plugin.outputs_of("test", None) == "test"
+    assert imported == list(plugin.FORETOLD)
 
 
 def test_names_the_command_for_an_absent_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

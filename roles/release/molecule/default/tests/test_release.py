@@ -30,3 +30,10 @@ def test_the_route_names_the_release_alone(machine: Machine) -> None:
 def test_a_restart_of_the_project_brings_up_the_same_slot(machine: Machine) -> None:
     environment = machine.shell("cat /opt/icupa/deployments/agents-service/.env")
     assert "COMPOSE_PROFILES=green\n" in f"{environment}\n"
+
+
+def test_a_run_of_the_whole_project_makes_nothing_of_it_anew(machine: Machine) -> None:
+    shown = "docker inspect --format '{{.Id}} {{.State.StartedAt}}' agents-service-agents-green-1"
+    before = machine.shell(shown)
+    machine.shell("systemctl reload agents-service.service")
+    assert machine.shell(shown) == before
