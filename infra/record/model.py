@@ -229,7 +229,9 @@ class State(Model):
         """The running release is given up for another: no later rollback goes to it, or to one in between."""
         digests = [former.digest for former in self.previous_releases]
         older = digests.index(release.digest) + 1 if release.digest in digests else 0
-        return self.changed(release=release, previous_releases=self.previous_releases[older:])
+        served = {release.digest, self.release.digest}
+        kept = [former for former in self.previous_releases[older:] if former.digest not in served]
+        return self.changed(release=release, previous_releases=kept)
 
     def with_new_hosts(self, names: Iterable[str]) -> Self:
         """Hosts that are not known yet join, with the running release in their first slot."""

@@ -476,3 +476,6 @@ def test_a_release_that_was_given_up_is_no_aim_of_a_rollback(
     assert state.with_release_undone(release).previous_releases == ()
     other = release.model_copy(update={"digest": digest("d")})
     assert state.with_release_undone(other).previous_releases == (second, release)
+
+    served_before = state.with_release(second).with_release(third)
+    assert served_before.with_release_undone(second).previous_releases == (release,)
