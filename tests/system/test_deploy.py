@@ -17,6 +17,8 @@ import pytest
 from infra import local, paths
 from infra.dns.client import open_client, secret_of
 from infra.outputs.read import read_outputs
+from infra.procedures.rollout import ACTION, GROUPS, Phase
+from infra.procedures.rollout import Step as PhaseStep
 from infra.record import Result
 from infra.record.evidence import named_by
 from infra.site.secrets import open_resolver
@@ -181,8 +183,10 @@ def test_a_rollback_that_was_killed_goes_on_without_registry_and_turns_flags_off
     former = record().state().release.digest
     bad = digests.good
     succeeds(deploy(bad))
-    details = {"flag": "ai_waiter.v2.enabled", "group": "internal", "enabled": True}
-    record().log("rollout.phase", details=details)
+    opened = Phase(
+        flag="ai_waiter.v2.enabled", group=GROUPS[0], enabled=True, window=60, step=PhaseStep.OPENED
+    )
+    record().log(ACTION, details=opened.model_dump(mode="json"))
     back = rollback("-e", "incident=https://incidents.example/42", "-e", "why='wrong prices'")
     with registry_stopped(), nothing_lost():
         killed_at(back, ROUTE_IS_REPLACED)
@@ -191,7 +195,7 @@ def test_a_rollback_that_was_killed_goes_on_without_registry_and_turns_flags_off
     serves_alone(former)
     assert last("rollback.end").details["flags"] == ["ai_waiter.v2.enabled"]
     assert last("rollback.end").details["incident"] == "https://incidents.example/42"
-    assert last("rollout.phase").details["enabled"] is False
+    assert last(ACTION).details["enabled"] is False
     assert bad not in {release.digest for release in record().state().previous_releases}
     settled()
 
