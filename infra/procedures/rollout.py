@@ -23,7 +23,7 @@ from infra.record import Event, Record, Result
 
 OPERATION = "rollout"
 ACTION = "rollout.phase"
-END = "rollout.end"
+_END = ".end"
 GROUPS = ("internal", "pilot", "full")
 """Tenant groups in the order of the phases (000)."""
 EVERYBODY = "all"
@@ -120,7 +120,9 @@ def progress(events: Iterable[Event], flag: str) -> Progress:
     found = Progress()
     operation_id: str | None = None
     for event in events:
-        if event.action == END and operation_id is not None and event.operation_id == operation_id:
+        # A rollback turns flags off as well: it is its own end that says so then.
+        ended = event.action.endswith(_END) and operation_id is not None
+        if ended and event.operation_id == operation_id:
             found = _with(found, ended=True)
         if event.action != ACTION or event.details.get("flag") != flag:
             continue
@@ -196,9 +198,8 @@ def plan(flag: str, found: Progress, table: Mapping[str, bool], window: int) -> 
     """
     if found.stopped is not None and not found.off:
         return Plan(flag, Kind.WITHDRAW, window, stopped=found.stopped, why="; ".join(found.stopped.reasons))
-    if found.off and not found.ended:
-        why = "; ".join(found.stopped.reasons) if found.stopped else ""
-        return Plan(flag, Kind.FINISH, window, stopped=found.stopped, why=why)
+    if found.off and found.stopped is not None and not found.ended:
+        return Plan(flag, Kind.FINISH, window, stopped=found.stopped, why="; ".join(found.stopped.reasons))
     on = tuple(group for group in GROUPS if table.get(group, False))
     if found.complete and on == GROUPS:
         return Plan(flag, Kind.NOTHING if found.ended else Kind.FINISH, window)

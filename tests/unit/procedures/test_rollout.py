@@ -14,7 +14,6 @@ from infra.procedures.gate import Judgement, Verdict
 from infra.procedures.operation import ProcedureError
 from infra.procedures.rollout import (
     ACTION,
-    END,
     GROUPS,
     Kind,
     Phase,
@@ -37,6 +36,7 @@ from infra.record.model import NO_HASH
 
 FLAG = "ai_waiter.v2.enabled"
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+END = "rollout.end"
 NOBODY: dict[str, bool] = {}
 EVERYBODY = dict.fromkeys(GROUPS, True)
 WINDOW = 60
@@ -124,6 +124,8 @@ PLACES: dict[str, tuple[Sequence[Phase | str], dict[str, bool], Kind, tuple[str,
     "breach, off but not said": (BREACH, on(), Kind.WITHDRAW, ()),
     "off, not ended": (OFF, on(), Kind.FINISH, ()),
     "off and ended": ([*OFF, END], on(), Kind.START, GROUPS),
+    "off by a rollback": ([*OFF, "rollback.end"], on(), Kind.START, GROUPS),
+    "off by a rollback that was killed": ([*HOLDING_PILOT, OFF[-1]], on(), Kind.START, GROUPS),
     "all passed, not ended": (passed(*GROUPS), EVERYBODY, Kind.FINISH, ()),
     "all passed and ended": ([*passed(*GROUPS), END], EVERYBODY, Kind.NOTHING, ()),
     "ended uncertain in the second": (

@@ -13,7 +13,7 @@ from tests.waiting import eventually
 
 ROOT = "/opt/icupa/deployments/agents-service"
 UNIT = "agents-service.service"
-SERVICES = {"agents-blue", "traefik", "oauth2-proxy", "otel-collector"}
+SERVICES = {"agents-blue", "traefik", "oauth2-proxy", "otel-collector", "maintenance"}
 
 
 @pytest.fixture
