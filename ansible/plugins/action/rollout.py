@@ -199,7 +199,7 @@ def _opened(call: Call) -> dict[str, Any]:
 
 
 def _is_open(found: Progress, group: str) -> bool:
-    return found.current == group and found.stopped is None
+    return found.current == group and found.stopped is None and not found.off
 
 
 def _stopped(call: Call) -> dict[str, Any]:
