@@ -84,12 +84,21 @@ def deployed(state: State, checked: Checked, by: str) -> State:
     Raises:
         ProcedureError: a host does not.
     """
-    behind = [name for name, host in state.hosts.items() if host.digests != {checked.digest}]
-    if behind:
-        raise ProcedureError(f"{short(checked.digest)} does not serve alone on {', '.join(behind)}")
+    require_alone(state, checked.digest)
     if state.release.digest == checked.digest:
         return state
     return state.with_release(release_of(checked, by))
+
+
+def require_alone(state: State, digest: str) -> None:
+    """Refuse to call a release the environment's while a host serves or runs another.
+
+    Raises:
+        ProcedureError: names those hosts.
+    """
+    behind = [name for name, host in state.hosts.items() if host.digests != {digest}]
+    if behind:
+        raise ProcedureError(f"{short(digest)} does not serve alone on {', '.join(behind)}")
 
 
 def release_of(checked: Checked, by: str) -> Release:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from infra.procedures import rollout
-from infra.procedures.deploy import release_of
+from infra.procedures.deploy import release_of, require_alone
 from infra.procedures.moves import unfinished
 from infra.procedures.operation import ProcedureError
 from infra.record import Event, Result, State
@@ -109,9 +109,7 @@ def rolled_back(state: State, checked: Checked, by: str) -> State:
     Raises:
         ProcedureError: a host does not.
     """
-    behind = [name for name, host in state.hosts.items() if host.digests != {checked.digest}]
-    if behind:
-        raise ProcedureError(f"{short(checked.digest)} does not serve alone on {', '.join(behind)}")
+    require_alone(state, checked.digest)
     if state.release.digest == checked.digest:
         return state
     return state.with_release_undone(release_of(checked, by))

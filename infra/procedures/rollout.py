@@ -114,6 +114,10 @@ class Progress:
             return ()
         return (*self.passed, *([self.current] if self.current and self.since else []))
 
+    def is_open(self, group: str) -> bool:
+        """Whether the phase of a group was opened, and neither judged nor called off since."""
+        return self.current == group and self.stopped is None and not self.off
+
 
 def progress(events: Iterable[Event], flag: str) -> Progress:
     """Read the record's events, oldest first; those of other flags are left out."""

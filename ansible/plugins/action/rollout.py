@@ -14,7 +14,7 @@ from infra.procedures import rollout
 from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.gate import Figures, GateError, Judgement, Verdict, figures, judge_all, queries
 from infra.procedures.operation import ProcedureError
-from infra.procedures.rollout import EVERYBODY, GROUPS, Kind, Phase, Plan, Progress, Seen, Step, Watch
+from infra.procedures.rollout import EVERYBODY, GROUPS, Kind, Phase, Plan, Seen, Step, Watch
 from infra.procedures.wording import kept
 from infra.record import Result
 from infra.record.model import now
@@ -193,13 +193,9 @@ def _asked(call: Call) -> dict[str, Any]:
 def _opened(call: Call) -> dict[str, Any]:
     group, fact = call.arguments["group"], _fact(call)
     found = rollout.read_progress(call.record, fact["flag"])
-    if not call.check and not _is_open(found, group):
+    if not call.check and not found.is_open(group):
         _log(call, _phase(fact["flag"], group, fact["window"], Step.OPENED))
     return {}
-
-
-def _is_open(found: Progress, group: str) -> bool:
-    return found.current == group and found.stopped is None and not found.off
 
 
 def _stopped(call: Call) -> dict[str, Any]:

@@ -215,6 +215,13 @@ def test_other_flags_are_other_rollouts() -> None:
     assert progress(mixed, FLAG).passed == ("internal",)
 
 
+def test_a_phase_whose_flag_was_turned_off_is_not_open() -> None:
+    opened = [phase("internal", Step.OPENED)]
+    assert progress(events(*opened), FLAG).is_open("internal")
+    assert not progress(events(*opened), FLAG).is_open("pilot")
+    assert not progress(events(*opened, OFF[-1]), FLAG).is_open("internal")
+
+
 def test_the_end_of_another_operation_ends_nothing() -> None:
     said = events(*OFF, END)
     other = said[-1].model_copy(update={"operation_id": "rollout-2"})
