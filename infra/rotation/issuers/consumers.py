@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from infra.rotation.issuers.environment import Environment
-from infra.rotation.issuers.errors import IssuerError
+from infra.rotation.issuers.errors import OnHostsError
 from infra.rotation.issuers.http import Answer, Api
 from infra.rotation.issuers.model import Issued
 from infra.secrets.generators import Generator
@@ -20,6 +20,7 @@ from infra.services import agents, names
 from infra.services.model import Slot
 from infra.services.traefik import COOKIE_NAME, WEBHOOK_PATH
 
+_OURS = "ours"
 _SIGNED_PARTS = 3
 
 
@@ -55,8 +56,8 @@ class Consumers:
         return []
 
     def current(self, value: str) -> str | None:
-        """See `Issuer.current`: nobody names values."""
-        return None
+        """See `Issuer.current`: one for all, since nobody names values."""
+        return _OURS
 
     def accepts(self, value: str) -> bool:
         """See `Checker.accepts`: whether some host has it in use."""
@@ -66,10 +67,11 @@ class Consumers:
         """Whether each host, by its name, has a value in use.
 
         Raises:
-            IssuerError: a host did not say so, or it can only be asked from inside (`service_check`).
+            OnHostsError: it can only be asked on the hosts themselves.
+            IssuerError: a host did not say so.
         """
         if self._question is None:
-            raise IssuerError(f"{self._name} can't be tried from outside: ask the service on each host")
+            raise OnHostsError(f"{self._name} can't be tried from outside: ask the service on each host")
         found = {}
         for host in self._environment.outputs.hosts:
             base = f"https://{self._environment.outputs.domain}"
