@@ -210,7 +210,7 @@ class SopsStore:
     def promote(self, staged: Mapping[str, str]) -> None:
         """Staged values take the places of those in use, which stay as the previous ones: all or none.
 
-        `staged` is the issuer's name of each. What is promoted already stays. The age is that of the new value.
+        `staged` is the issuer's name of each. What is promoted already stays. The age is the new value's.
 
         Raises:
             SecretStoreError: something else is staged.
@@ -314,7 +314,7 @@ class SopsStore:
         self._write(set_values)
 
     def _change_items(self, changes: Mapping[str, Callable[[dict[str, Any]], bool]]) -> None:
-        """Change stored secrets in place, all in one write; nothing is written where no change says it did."""
+        """Change stored secrets in place, all in one write; none where no change says that it did."""
 
         def change_items(secrets: dict[str, Any]) -> dict[str, str] | None:
             if missing := [name for name in changes if check_name(name) not in secrets]:
