@@ -56,6 +56,10 @@ options:
     description: Services that are waited for; all that are wanted, where none is named.
     type: list
     elements: str
+  alone:
+    description: Whether other services than those of O(awaited) are left as they are, out of date or not.
+    type: bool
+    default: false
 attributes:
   check_mode: {support: full}
 author: ICUPA platform
@@ -289,6 +293,9 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     restarts = {container.id: container.restarts for container in containers}
     properties = unit_properties(unit)
     wrong = {**unfit(services, idle, containers, ready=False), **unit_problems(unit, properties)}
+    if parameters["alone"]:
+        others_left = [*idle, *(services.keys() - awaited.keys())]
+        wrong, services, idle = unfit(awaited, others_left, containers, ready=False), awaited, others_left
     result: dict[str, Any] = {
         "changed": bool(wrong),
         "reasons": [f"{name} {what}" for name, what in sorted(wrong.items())],
@@ -303,7 +310,8 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
             with fenced(parameters["fence"]):
                 pass
             others = wrong.keys() | unfit(services, idle, containers, ready=True).keys()
-            if parameters["awaited"] and others <= awaited.keys() and properties["ActiveState"] == "active":
+            fit = parameters["awaited"] and others <= awaited.keys() and properties["ActiveState"] == "active"
+            if fit or parameters["alone"]:
                 bring_up(docker, parameters, awaited)
             else:
                 converge(unit, properties, parameters["timeout"])
@@ -493,6 +501,7 @@ def main() -> None:
             "docker_config": {"type": "path"},
             "timeout": {"type": "int", "default": 180},
             "awaited": {"type": "list", "elements": "str", "default": []},
+            "alone": {"type": "bool", "default": False},
         },
         required_if=[("state", "started", ("unit", "root", "services")), ("state", "steady", ("services",))],
         supports_check_mode=True,

@@ -174,6 +174,7 @@ def call(*, check: bool = False, **changes: Any) -> Call:
         "timeout": 1,
         "fence": 0,
         "awaited": [],
+        "alone": False,
         **changes,
     }
     return Call(parameters, check)
@@ -255,6 +256,25 @@ def test_where_more_is_wrong_the_unit_brings_up_all(world: World, found: tuple[d
     world.containers(*found)
     beside(world)
     assert world.asked() == ["systemctl reload agents-service.service"]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [(inspected("web", "w0", "running"), RUNNING[1]), (inspected("web", "w1", "exited"), RUNNING[1])],
+    ids=["outdated", "ended"],
+)
+def test_what_serves_is_left_as_it_is_where_the_slot_is_brought_up_alone(
+    world: World, found: tuple[dict[str, Any], ...]
+) -> None:
+    world.property("ActiveState", "reloading")
+    world.containers(*found)
+    assert beside(world, alone=True)["reasons"] == [
+        "green has no container",
+        "migrate-green has no container",
+    ]
+    assert world.asked() == [CREATE.format(world.directory), *STARTED]
+    world.containers(*found, *NEW_RUNNING[2:])
+    assert not beside(world, alone=True)["changed"]
 
 
 @pytest.mark.parametrize(
