@@ -178,6 +178,11 @@ class SopsStore:
         """The value that is staged to take the place of the one in use."""
         return self._other(name, NEXT)
 
+    def staged(self, names: Iterable[str]) -> dict[str, str]:
+        """Values that are staged, of those names that have one."""
+        known = self._secrets()
+        return {name: str(known[name][NEXT]["value"]) for name in names if NEXT in known.get(name, {})}
+
     def previous(self, name: str) -> Staged | None:
         """The value whose place the one in use took, until it is forgotten."""
         return self._other(name, PREVIOUS)
