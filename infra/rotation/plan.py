@@ -147,6 +147,27 @@ def together(deliveries: Iterable[Delivery]) -> Delivery:
     return Delivery({how: tuple(sorted(services)) for how, services in found.items()})
 
 
+def misplaced(found: Mapping[str, Sequence[str]], readers: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is wrong with the values that a host's containers have.
+
+    `found` are running services with `<secret> wanted` and `<secret> unwanted` of the values that they have;
+    `readers` the services that read each secret, whether they run or not.
+    """
+    wrong = []
+    for name, reading in readers.items():
+        wrong += [
+            f"{service} does not have the value of {name} that it must have"
+            for service in reading
+            if service in found and f"{name} wanted" not in found[service]
+        ]
+        wrong += [
+            f"{service} has the other value of {name}"
+            for service, has in found.items()
+            if f"{name} unwanted" in has
+        ]
+    return wrong
+
+
 def needs_id(name: str) -> bool:
     """Whether its old value can be revoked by its issuer's name of it only."""
     return CATALOGUE[name].rotation.driver is not Driver.CONSUMERS

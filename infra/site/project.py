@@ -165,7 +165,7 @@ def readers(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
             service
             for service, definition in services.items()
             if having & {*_bind_sources(definition), *_env_names(definition)}
-            or variables & set(_VARIABLE.findall(json.dumps(definition)))
+            or replaced & set(_VARIABLE.findall(json.dumps(definition)))
         )
     )
 
