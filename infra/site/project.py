@@ -156,9 +156,8 @@ def readers(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
     for file, variables in project.env_files.items():
         if file != PROJECT_FILE and any(name in find(value) for value in variables.values()):
             having.add(file)
-    variables = {
-        variable for variable, value in project.env_files.get(PROJECT_FILE, {}).items() if name in find(value)
-    }
+    shared = project.env_files.get(PROJECT_FILE, {})
+    replaced = {variable for variable, value in shared.items() if name in find(value)}
     services: dict[str, dict[str, Any]] = project.compose["services"]
     return tuple(
         sorted(

@@ -32,14 +32,14 @@ _BEFORE_HOSTS = (RotationPhase.CREATING, RotationPhase.STAGED)
 
 
 class ActionModule(ProcedureAction, ActionBase):
-    """`state` is a step; all but plan take what the fact `icupa_rotation` says.
+    """`state` is a step; all but plan read the fact `icupa_rotation`.
 
-    plan: of `secret` as the operator named it; refuses before anything is touched, and sets the fact: `names`;
-    `begins`: hosts must be what stack and record say; `deliver`: they are to be given new values; `undoing`: a
-    run that was killed had given up; `undo`: hosts are to go back; `steps` and `slots` by host, `digest`;
-    `services` by host and how they take it; `by_hand`: what is left to people. create, offer, verify, promote,
-    revoke, withdraw: `infra.rotation.steps`. undo: plans the way back, where there is one. outcome: result,
-    message, next and facts for everybody.
+    plan: of `secret` as the operator named it; refuses before anything is touched, sets the fact: `names`;
+    `begins`: hosts must be what stack and record say; `deliver`: they are to be given new values; `undoing`:
+    a run that was killed had given up; `undo`: hosts are to go back; `steps` and `slots` by host, `digest`;
+    `services` by host and how they take it; `by_hand`: what is left to people. create, offer, verify,
+    promote, revoke, withdraw: `infra.rotation.steps`. undo: plans the way back, where there is one. outcome:
+    result, message, next and facts for everybody.
     """
 
     arguments: ClassVar[dict[str, Any]] = {
@@ -97,7 +97,8 @@ class ActionModule(ProcedureAction, ActionBase):
         operation = call.operation
         wanted = plan.asked(call.arguments["secret"], entries, now())
         left = plan.unfinished(rotations, wanted.names, operation.id) if rotations else ()
-        names, hands = list(left), {}
+        names = list(left)
+        hands: dict[str, str] = {}
         if not left:
             names, hands = self._possible(call, wanted, store)
         for name in names:

@@ -14,8 +14,8 @@ DOCUMENTATION = """
 module: secrets_in_use
 short_description: Which containers of a Compose project have which values
 description:
-  - Looks at the processes themselves, at their environment and at the files that are mounted into them, as they
-    see them. Says where a value was found and never the value. Changes nothing.
+  - Looks at the processes themselves, at their environment and at the files that are mounted into them, as
+    they see them. Says where a value was found and never the value. Changes nothing.
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   values: {description: Values by a name; never shown., type: dict, required: true}
