@@ -1,5 +1,7 @@
 """How a host gets from one release to another: always the same five steps, whatever the direction (DEP-1).
 
+The same steps start the service anew without losing a request: at the same release, in a slot that is named.
+
 Pure. A step changes the record; the roles of the site play then make the host what the record says. So a run
 that was killed goes on from the record, and undoing is moving again, towards the last good release.
 """
@@ -7,7 +9,7 @@ that was killed goes on from the record, and undoing is moving again, towards th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from infra.procedures.operation import ProcedureError
@@ -46,17 +48,19 @@ class Move:
         if not self.steps:
             return f"{self.host}: {short(self.digest)} serves in {self.slot} already, nothing to do"
         steps = ", ".join(self.steps)
+        if self.serving == self.digest and Step.START in self.steps:
+            return f"{self.host}: {short(self.digest)} anew in {self.slot}: {steps}"
         if self.serving == self.digest:
             return f"{self.host}: {short(self.digest)} serves in {self.slot} already; {steps}"
         return f"{self.host}: {short(self.serving)} -> {short(self.digest)} in {self.slot}: {steps}"
 
 
-def move(name: str, host: HostState, digest: str, *, undo: bool = False) -> Move:
-    """What is left to do until a host serves a digest and runs nothing else.
+def move(name: str, host: HostState, digest: str, *, undo: bool = False, slot: Slot | None = None) -> Move:
+    """What is left to do until a host serves a digest, in `slot` if one is named, and runs nothing else.
 
-    With `undo` the digest is one that served before: it is not tested in its slot again.
+    With `undo` it is what served before: it is not tested in its slot again.
     """
-    if host.digest != digest:
+    if not _serves(host, digest, slot):
         tested = () if undo else (Step.CHECK,)
         steps: tuple[Step, ...] = (Step.START, *tested, Step.SWITCH, Step.SMOKE, Step.STOP)
         return Move(name, digest, host.active_slot.other, host.digest, steps)
@@ -67,12 +71,29 @@ def move(name: str, host: HostState, digest: str, *, undo: bool = False) -> Move
     return Move(name, digest, host.active_slot, host.digest, ())
 
 
+def _serves(host: HostState, digest: str, slot: Slot | None) -> bool:
+    return host.digest == digest and slot in (None, host.active_slot)
+
+
 def moves(state: State, digest: str, hosts: Iterable[str], *, undo: bool = False) -> tuple[Move, ...]:
     """Moves of several hosts, in their order."""
     return tuple(move(name, state.host(name), digest, undo=undo) for name in hosts)
 
 
-def advance(state: State, host: str, step: Step, digest: str) -> State:
+def restarts(state: State, slots: Mapping[str, Slot], *, undo: bool = False) -> tuple[Move, ...]:
+    """Moves of hosts to a slot of each, at the release that they serve.
+
+    A host that serves in its slot has its other one stopped all the same: the run that said so may have been
+    killed before the host followed, and nothing but that host could tell.
+    """
+    found = [
+        move(name, state.host(name), state.host(name).digest, undo=undo, slot=slot)
+        for name, slot in slots.items()
+    ]
+    return tuple(each if each.steps else replace(each, steps=(Step.STOP,)) for each in found)
+
+
+def advance(state: State, host: str, step: Step, digest: str, slot: Slot | None = None) -> State:
     """The record after a step of a host's move; the same state where the step was taken already.
 
     Raises:
@@ -80,29 +101,34 @@ def advance(state: State, host: str, step: Step, digest: str) -> State:
     """
     found = state.host(host)
     idle = found.active_slot.other
+    serves = _serves(found, digest, slot)
+    if slot is found.active_slot and not serves:
+        raise ProcedureError(f"{host} serves {short(found.digest)} in {slot}, where {short(digest)} must be")
     match step:
-        case Step.START if found.digest != digest:
+        case Step.START if not serves:
             return state.with_slot(host, idle, digest).with_running(host, *Slot)
-        case Step.SWITCH if found.digest != digest:
+        case Step.SWITCH if not serves:
             if found.slots[idle] != digest or idle not in found.running:
                 raise ProcedureError(
                     f"{host} does not run {short(digest)} yet: there is nothing to switch to"
                 )
             return state.with_active_slot(host, idle)
         case Step.STOP:
-            if found.digest != digest:
+            if not serves:
+                there = f"{short(digest)}{f' in {slot}' if slot else ''}"
                 raise ProcedureError(
-                    f"{host} serves {short(found.digest)}, not {short(digest)}: nothing may be stopped"
+                    f"{host} serves {short(found.digest)} in {found.active_slot}, not {there}:"
+                    " nothing may be stopped"
                 )
             return state.with_running(host, found.active_slot)
         case _:
             return state
 
 
-def foreseen(state: State, host: str, step: Step, digest: str) -> State:
+def foreseen(state: State, host: str, step: Step, digest: str, slot: Slot | None = None) -> State:
     """The record after a step and all those before it, as a dry run foretells it."""
     for each in Step:
-        state = advance(state, host, each, digest)
+        state = advance(state, host, each, digest, slot)
         if each is step:
             break
     return state

@@ -64,6 +64,7 @@ PLAYBOOKS: Mapping[str, tuple[Option, ...]] = {
     ),
     "rollback": (*_MOVES, Option("release")),
     "rollout": (*_PROCEDURE, Option("flag", needed=True), Option("window")),
+    "rotate": (*_PROCEDURE, Option("secret", needed=True)),
     "secrets_age": (*_PROCEDURE, Option("at"), Option("metrics_file")),
     "secrets_age_timer": (
         *_STACK,

@@ -18,7 +18,18 @@ from infra.record.errors import (
 from infra.record.evidence import Evidence
 from infra.record.lease import Lease
 from infra.record.log import Problem, Verification
-from infra.record.model import Event, HostState, Maintenance, Release, Result, State, Switch, Window
+from infra.record.model import (
+    Event,
+    HostState,
+    Maintenance,
+    Release,
+    Result,
+    Rotation,
+    RotationPhase,
+    State,
+    Switch,
+    Window,
+)
 from infra.record.record import Record, open_record
 from infra.record.store import Store, Stored
 from infra.services.model import Slot
@@ -43,6 +54,8 @@ __all__ = [
     "RecordError",
     "Release",
     "Result",
+    "Rotation",
+    "RotationPhase",
     "Slot",
     "State",
     "Store",

@@ -139,6 +139,8 @@ def _state_table(state: State, *, alive: bool) -> Table:
         table.add_row(
             "planned", f"maintenance at {window.at:{_TIME}} UTC, by {window.by}: {window.why}{done}"
         )
+    for name, rotation in state.rotations.items():
+        table.add_row("rotation", f"{name}: {rotation.phase}, since {rotation.started_at:{_TIME}} UTC")
     lock = "free"
     if state.lock is not None:
         holder = state.lock.holder

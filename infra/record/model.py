@@ -167,6 +167,51 @@ class Maintenance(Model):
     completed: Utc | None = None
 
 
+class RotationPhase(StrEnum):
+    """How far a secret's rotation is; each is entered before what it names is done."""
+
+    CREATING = "creating"
+    """Its issuer is asked for another value, which is then staged in the store."""
+    STAGED = "staged"
+    """Both are valid, the old one is used."""
+    OFFERED = "offered"
+    """Hosts are given the new one."""
+    VERIFIED = "verified"
+    """All consumers have it, and it works for them."""
+    PROMOTED = "promoted"
+    """The store gives the new one to everybody."""
+    REVOKED = "revoked"
+    """The old one is made invalid and forgotten; afterwards the rotation leaves the state."""
+    UNDOING = "undoing"
+    """Consumers go back to the old one; then the new one is made invalid and forgotten."""
+
+
+class Rotation(Model):
+    """A secret's rotation that is under way; no values.
+
+    `label` is what the new value is called at its issuer, `new_id` and `old_id` the issuer's names of both.
+    `offered`: hosts may have been given the new one. `slots`: the slot of each host that serves with it.
+    """
+
+    operation: Text
+    phase: RotationPhase
+    label: Text
+    old_id: str | None = None
+    new_id: str | None = None
+    started_at: Utc
+    offered: bool = False
+    slots: dict[Name, Slot] = Field(default_factory=dict)
+
+    @property
+    def hosts_get_new(self) -> bool:
+        """Whether hosts are given the new value, where the store does not give it to everybody yet."""
+        return self.phase in (RotationPhase.OFFERED, RotationPhase.VERIFIED, RotationPhase.PROMOTED)
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with some fields replaced, validated."""
+        return type(self).model_validate({**dict(self), **fields})
+
+
 class Holder(Model):
     """Who holds the lease; `process` is one on `host` that lives as long as the operation, if any."""
 
@@ -199,6 +244,8 @@ class State(Model):
     maintenance: Maintenance = Maintenance()
     active_region: Name
     active_host: Name
+    rotations: dict[Name, Rotation] = Field(default_factory=dict)
+    """By name of the secret."""
     lock: Lock | None = None
     fencing_token: int = Field(default=0, ge=0)
 
@@ -293,6 +340,11 @@ class State(Model):
     def _with_maintenance(self, **fields: Any) -> Self:
         return self.changed(maintenance=Maintenance(**{**dict(self.maintenance), **fields}))
 
+    def with_rotations(self, rotations: Mapping[str, Rotation | None]) -> Self:
+        """Some rotations are replaced; None: they are over."""
+        kept = {**self.rotations, **rotations}
+        return self.changed(rotations={name: found for name, found in kept.items() if found is not None})
+
     def with_active(self, region: str, host: str) -> Self:
         """Another region and host take the traffic."""
         return self.changed(active_region=region, active_host=host)
@@ -308,11 +360,15 @@ class State(Model):
 
         A slot that was never used names the active one's image: it is not started, but Compose wants one.
         `fallback` is the other slot while it runs and holds the last good release: what is only being started
-        must not get requests because the slot that serves is in trouble.
+        must not get requests because the slot that serves is in trouble. Nor must what is started with a
+        secret's new value, which nobody has tried yet.
         """
         host, image = self.host(name), self.release.image
         other = host.active_slot.other
-        good = other in host.running and host.slots[other] == self.release.digest
+        untried = {
+            each.slots.get(name) for each in self.rotations.values() if each.phase is RotationPhase.OFFERED
+        }
+        good = other in host.running and host.slots[other] == self.release.digest and other not in untried
         return {
             "active_slot": host.active_slot.value,
             "running": [slot.value for slot in host.running],

@@ -20,7 +20,7 @@ from infra.secretstore.errors import (
     ToolError,
     UnknownSecretError,
 )
-from infra.secretstore.store import Entry, SecretStore, SopsStore
+from infra.secretstore.store import Entry, SecretStore, SopsStore, Staged
 
 __all__ = [
     "Entry",
@@ -31,6 +31,7 @@ __all__ = [
     "SecretStore",
     "SecretStoreError",
     "SopsStore",
+    "Staged",
     "TamperedError",
     "ToolError",
     "UnknownSecretError",

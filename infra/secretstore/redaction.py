@@ -12,13 +12,18 @@ _SHORTEST = 8
 _SHORTEST_LINE = 20
 
 
-def redaction(values: Mapping[str, str]) -> Redact:
+def redaction(values: Mapping[str, str | tuple[str, ...]]) -> Redact:
     """A function that writes `(secret NAME)` where a value stands, or a line of one that has several.
 
     Values shorter than eight characters stay: they would blot out ordinary words.
     """
-    hidden = {value: name for name, value in values.items() if len(value) >= _SHORTEST}
-    for name, value in values.items():
+    each = [
+        (name, value)
+        for name, found in values.items()
+        for value in ((found,) if isinstance(found, str) else found)
+    ]
+    hidden = {value: name for name, value in each if len(value) >= _SHORTEST}
+    for name, value in each:
         lines = [line.strip() for line in value.splitlines()]
         for line in lines if len(lines) > 1 else ():
             if len(line) >= _SHORTEST_LINE and not line.startswith("-----"):
@@ -34,9 +39,9 @@ def redaction(values: Mapping[str, str]) -> Redact:
 
 
 def redaction_of(store: SopsStore) -> Redact:
-    """The same for all that a store holds.
+    """The same for all that a store holds, values that are staged or not forgotten yet included.
 
     Raises:
         SecretStoreError: the values can't be read, so nothing can be taken out.
     """
-    return redaction(store.get_many(store.entries()))
+    return redaction(store.values())

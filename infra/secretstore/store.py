@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -30,17 +30,36 @@ OBJECT = "secrets.sops.yaml"
 PUBLIC = "public"
 """Folder of the public objects in the record's store."""
 
+NEXT = "next"
+"""Key of a secret's staged value, `PREVIOUS` of the one before: {value, issued, …}, the value encrypted."""
+PREVIOUS = "previous"
+
 _SCHEMA = 1
 _TRIES = 20
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a stored secret without its value."""
+    """What is known of a stored secret without its value.
+
+    `issued`, `next`, `previous`: its issuer's names of the value in use, of one that is staged to take its
+    place, and of the one whose place it took; None where there is none, or nobody knows.
+    """
 
     name: str
     created_at: datetime
     by: str
+    issued: str | None = None
+    next: str | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A value and its issuer's name of it."""
+
+    value: str = field(repr=False)
+    issued: str
 
 
 class SecretStore(Protocol):
@@ -118,6 +137,15 @@ class SopsStore:
             raise self._missing(missing)
         return {name: str(known[name]["value"]) for name in wanted}
 
+    def values(self) -> dict[str, tuple[str, ...]]:
+        """Every value of every secret: the one in use first, then those before and after it."""
+        return {
+            name: tuple(
+                str(each["value"]) for each in (item, item.get(NEXT), item.get(PREVIOUS)) if each is not None
+            )
+            for name, item in self._secrets().items()
+        }
+
     def resolve(self, text: str) -> str:
         """See `SecretStore.resolve`."""
         values = self.get_many(references.find(text))
@@ -146,11 +174,86 @@ class SopsStore:
         self._change(change, by)
         return sorted(made)
 
+    def next(self, name: str) -> Staged | None:
+        """The value that is staged to take the place of the one in use."""
+        return self._other(name, NEXT)
+
+    def staged(self, names: Iterable[str]) -> dict[str, str]:
+        """Values that are staged, of those names that have one."""
+        known = self._secrets()
+        return {name: str(known[name][NEXT]["value"]) for name in names if NEXT in known.get(name, {})}
+
+    def previous(self, name: str) -> Staged | None:
+        """The value whose place the one in use took, until it is forgotten."""
+        return self._other(name, PREVIOUS)
+
+    def stage(self, name: str, staged: Staged, *, by: str) -> None:
+        """Keep a value beside the one in use; the same one again changes nothing.
+
+        Raises:
+            SecretStoreError: another one is staged, or one before it is not forgotten yet.
+        """
+        _check_value(check_name(name), staged.value)
+        for derive in CATALOGUE[name].public.values():
+            _check_derivable(name, staged.value, derive)
+
+        def change(item: dict[str, Any]) -> bool:
+            found = item.get(NEXT)
+            if found is not None and found["issued"] == staged.issued and found["value"] == staged.value:
+                return False
+            if found is not None or PREVIOUS in item:
+                raise self._rotating(name)
+            item[NEXT] = {"value": staged.value, "created_at": _now(), "by": by, "issued": staged.issued}
+            return True
+
+        self._change_items({name: change})
+
+    def unstage(self, name: str) -> None:
+        """Drop the staged value; nothing where there is none."""
+        self._change_items({name: lambda item: item.pop(NEXT, None) is not None})
+
+    def promote(self, staged: Mapping[str, str]) -> None:
+        """Staged values take the places of those in use, which stay as the previous ones: all or none.
+
+        `staged` is the issuer's name of each. What is promoted already stays. The age is the new value's.
+
+        Raises:
+            SecretStoreError: something else is staged.
+        """
+
+        def change(name: str, issued: str) -> Callable[[dict[str, Any]], bool]:
+            def promoted(item: dict[str, Any]) -> bool:
+                found = item.get(NEXT)
+                if found is None and item.get("issued") == issued:
+                    return False
+                if found is None or found["issued"] != issued:
+                    raise SecretStoreError(
+                        f"{self.where}: {issued} is not the value of {name} that is staged"
+                    )
+                item[PREVIOUS] = {key: item[key] for key in ("value", "issued") if key in item}
+                item.update(item.pop(NEXT))
+                return True
+
+            return promoted
+
+        self._change_items({name: change(name, issued) for name, issued in staged.items()})
+
+    def forget(self, name: str) -> None:
+        """Drop the previous value; nothing where there is none."""
+        self._change_items({name: lambda item: item.pop(PREVIOUS, None) is not None})
+
     def entries(self) -> dict[str, Entry]:
         """See `SecretStore.entries`."""
         document = self._parse(self._read())
         return {
-            name: Entry(name, datetime.fromisoformat(item["created_at"]), item["by"])
+            name: Entry(
+                name,
+                datetime.fromisoformat(item["created_at"]),
+                item["by"],
+                item.get("issued"),
+                item.get(NEXT, {}).get("issued"),
+                item.get(PREVIOUS, {}).get("issued"),
+            )
             for name, item in document.get("secrets", {}).items()
         }
 
@@ -196,25 +299,49 @@ class SopsStore:
             self.put_public(public, derive(value).rstrip("\n") + "\n")
 
     def _change(self, change: Callable[[Mapping[str, Any]], Mapping[str, str]], by: str) -> None:
+        """Set values in one write; what is set to what it is already stays as young as it is."""
+
+        def set_values(secrets: dict[str, Any]) -> dict[str, str] | None:
+            values = change(secrets)
+            for name, value in values.items():
+                _check_value(check_name(name), value)
+                for derive in CATALOGUE[name].public.values():
+                    _check_derivable(name, value, derive)
+                found = secrets.get(name, {})
+                # Set again, so that the file is encrypted for others: the value is no younger for it.
+                if found.get("value") == value:
+                    continue
+                if NEXT in found or PREVIOUS in found:
+                    raise self._rotating(name)
+                secrets[name] = {"value": value, "created_at": _now(), "by": by}
+            return dict(values) or None
+
+        self._write(set_values)
+
+    def _change_items(self, changes: Mapping[str, Callable[[dict[str, Any]], bool]]) -> None:
+        """Change stored secrets in place, all in one write; none where no change says that it did."""
+
+        def change_items(secrets: dict[str, Any]) -> dict[str, str] | None:
+            if missing := [name for name in changes if check_name(name) not in secrets]:
+                raise self._missing(missing)
+            changed = [name for name, change in changes.items() if change(secrets[name])]
+            return {name: str(secrets[name]["value"]) for name in changed} or None
+
+        self._write(change_items)
+
+    def _write(self, change: Callable[[dict[str, Any]], dict[str, str] | None]) -> None:
+        """Read, change, write where nobody wrote in between.
+
+        `change` changes the secrets and says which values are in use after it, None where nothing is to be
+        written.
+        """
         for _ in range(_TRIES):
             stored = self._read()
             encrypted = self._parse(stored)
             document = copy.deepcopy(self._decrypt(stored))
             values = change(document["secrets"])
-            if not values:
+            if values is None:
                 return
-            for name, value in values.items():
-                _check_value(check_name(name), value)
-                for derive in CATALOGUE[name].public.values():
-                    _check_derivable(name, value, derive)
-                # Set again, so that the file is encrypted for others: the value is no younger for it.
-                if name in document["secrets"] and document["secrets"][name]["value"] == value:
-                    continue
-                document["secrets"][name] = {
-                    "value": value,
-                    "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "by": by,
-                }
             recipients = self._recipients_of(encrypted, document)
             if stored is None:
                 self._check_reader(recipients)
@@ -227,6 +354,19 @@ class SopsStore:
                     self._write_public_parts(name, value)
                 return
         raise SecretStoreError(f"{self.where} is being changed by others all the time; try again")
+
+    def _other(self, name: str, key: str) -> Staged | None:
+        item = self._secrets().get(check_name(name))
+        if item is None:
+            raise self._missing([name])
+        found = item.get(key)
+        return None if found is None else Staged(str(found["value"]), str(found.get("issued", "")))
+
+    def _rotating(self, name: str) -> SecretStoreError:
+        return SecretStoreError(
+            f"{self.where}: {name} is being rotated; run that command again, it ends it:"
+            f" ansible-playbook ansible/playbooks/rotate.yml -e stack={self._stack} -e secret={name}"
+        )
 
     def _recipients_of(self, encrypted: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]:
         """Who may read the next version: those configured, else those of this one, unless smuggled in."""
@@ -310,6 +450,10 @@ class SopsStore:
         if is_local(self._stack):
             return f" (python -m infra.secretstore prepare --stack {self._stack} generates all)"
         return ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _check_value(name: str, value: str) -> None:

@@ -149,6 +149,26 @@ def project_texts(raw: Mapping[str, Any]) -> list[str]:
     return texts + [value for variables in project.env_files.values() for value in variables.values()]
 
 
+def readers(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Services of a rendered project, as Compose names them, that read a secret."""
+    project = parse_project(raw)
+    having = {entry.path for entry in project.files if name in find(entry.content)}
+    for file, variables in project.env_files.items():
+        if file != PROJECT_FILE and any(name in find(value) for value in variables.values()):
+            having.add(file)
+    shared = project.env_files.get(PROJECT_FILE, {})
+    replaced = {variable for variable, value in shared.items() if name in find(value)}
+    services: dict[str, dict[str, Any]] = project.compose["services"]
+    return tuple(
+        sorted(
+            service
+            for service, definition in services.items()
+            if having & {*_bind_sources(definition), *_env_names(definition)}
+            or replaced & set(_VARIABLE.findall(json.dumps(definition)))
+        )
+    )
+
+
 def _environment(project: RenderedProject, file: str, runtime: HostRuntime) -> dict[str, str]:
     """Variables of an env file, references unresolved, with those that the record holds."""
     variables = dict(project.env_files[file])

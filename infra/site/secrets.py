@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from infra.record import RecordConfig, RecordError
+from infra.record import NotBootstrappedError, RecordConfig, RecordError, open_record
 from infra.secrets import references
 from infra.secretstore import SecretConfig, SecretStoreError, open_store
 
@@ -22,10 +22,13 @@ def open_resolver(
     record: RecordConfig | Mapping[str, Any],
     texts: Iterable[str],
 ) -> Resolve:
-    """A function that resolves references; what `texts` need is read at once. Raises SecretsError."""
+    """A function that resolves references; what `texts` need is read at once. Raises SecretsError.
+
+    A secret that is being rotated has the value that hosts are to be given, by the record's journal.
+    """
     try:
         names = sorted({name for text in texts for name in references.find(text)})
-        values = open_store(secretstore, stack, record=record).get_many(names) if names else {}
+        values = _values(secretstore, stack, record, names) if names else {}
     except (SecretStoreError, RecordError, ValueError) as error:
         raise SecretsError(f"secrets of stack {stack}: {error}") from error
 
@@ -33,3 +36,21 @@ def open_resolver(
         return references.resolve(text, values.__getitem__)
 
     return resolve
+
+
+def _values(
+    secretstore: SecretConfig | Mapping[str, Any],
+    stack: str,
+    record: RecordConfig | Mapping[str, Any],
+    names: list[str],
+) -> dict[str, str]:
+    store = open_store(secretstore, stack, record=record)
+    values, staged = store.get_many(names), store.staged(names)
+    if not staged:
+        return values
+    try:
+        rotations = open_record(record).state().rotations
+    except NotBootstrappedError:
+        return values
+    given = {name: value for name, value in staged.items() if name in rotations}
+    return values | {name: value for name, value in given.items() if rotations[name].hosts_get_new}

@@ -7,6 +7,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from infra.procedures.action import Call, ProcedureAction
 from infra.procedures.moves import Step, advance, foreseen, move
+from infra.record import Slot
 from infra.release.model import short
 from infra.site.runtime import HostRuntime
 
@@ -15,7 +16,7 @@ _CHANGING = (Step.START, Step.SWITCH, Step.STOP)
 
 
 class ActionModule(ProcedureAction, ActionBase):
-    """`step` start, switch or stop towards `digest`.
+    """`step` start, switch or stop towards `digest`; in `slot`, where the service is only started anew.
 
     Sets `icupa_runtime` to what the record says now, and `icupa_release_slot` to the digest's slot. A step
     that was taken before is not taken again.
@@ -24,20 +25,22 @@ class ActionModule(ProcedureAction, ActionBase):
     arguments = {  # noqa: RUF012
         "step": {"type": "str", "required": True, "choices": [step.value for step in _CHANGING]},
         "digest": {"type": "str", "required": True},
+        "slot": {"type": "str", "choices": [slot.value for slot in Slot]},
     }
 
     def work(self, call: Call) -> dict[str, Any]:
         """Change the record, under the lease."""
         step, digest, host = Step(call.arguments["step"]), call.arguments["digest"], call.host
+        named = Slot(call.arguments["slot"]) if call.arguments["slot"] else None
         state = call.record.state()
-        slot = move(host, state.host(host), digest).slot
+        slot = move(host, state.host(host), digest, slot=named).slot
         if call.check:
-            after = foreseen(state, host, step, digest)
-        elif (after := advance(state, host, step, digest)) != state:
+            after = foreseen(state, host, step, digest, named)
+        elif (after := advance(state, host, step, digest, named)) != state:
             operation = call.operation
             event = call.lease.update(
                 f"{operation.name}.{step}",
-                lambda found: advance(found, host, step, digest),
+                lambda found: advance(found, host, step, digest, named),
                 digest=digest,
                 why=operation.why,
                 details={"host": host, "slot": slot.value, "before": state.host(host).digest},

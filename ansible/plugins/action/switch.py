@@ -9,13 +9,13 @@ from ansible import context
 from ansible.plugins.action import ActionBase
 from infra.procedures import lease, switch
 from infra.procedures.action import Call, ProcedureAction
+from infra.procedures.functions import management
 from infra.procedures.switch import Place, Wanted
 from infra.record import Switch
 from infra.site.project import switches_file
 from infra.site.runtime import RuntimeStateError, read_runtimes
-from infra.site.secrets import SecretsError, open_resolver
-from infra.smoke.client import Names, web
-from infra.supabase import Management, SupabaseError
+from infra.site.secrets import SecretsError
+from infra.supabase import SupabaseError
 
 FUNCTIONS = "icupa_switch_functions"
 """Fact on the controller: what is wrong with the functions' secrets, by project."""
@@ -133,14 +133,7 @@ class ActionModule(ProcedureAction, ActionBase):
 
     @staticmethod
     def _project(call: Call, project: str, secrets: Mapping[str, str]) -> list[str]:
-        settings = call.outputs.settings
-        token = settings.supabase.management_token
-        resolve = open_resolver(call.outputs.secretstore, call.stack, call.outputs.record, [token])
-        dns = settings.dns
-        server = (str(dns.server), dns.port) if dns.driver == "rfc2136" else None
-        names = Names(dns.zone, server, [str(each) for each in settings.resolvers])
-        with web(names, "\n".join(settings.trust)) as client:
-            api = Management(settings.supabase.management_url, resolve(token), client)
+        with management(call.outputs, call.stack) as api:
             if call.check:
                 differing = api.differing(project, secrets)
                 if differing:

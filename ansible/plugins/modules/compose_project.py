@@ -41,9 +41,11 @@ options:
     description:
       - V(started) makes the wanted services run and leaves idle ones alone.
       - V(steady) changes nothing; it waits until services have been healthy for O(seconds) without a restart.
+      - V(beside) replaces those of O(awaited) that are out of date without a moment in which none serves. A
+        second container is started, and the first one ends gracefully once that is healthy.
       - V(retired) stops idle ones gracefully and removes their containers. One that was never ready served
         nobody and is not waited for.
-    choices: [started, steady, retired]
+    choices: [started, steady, beside, retired]
     type: str
   seconds: {description: How long services must have been healthy., type: float}
   fence:
@@ -56,6 +58,10 @@ options:
     description: Services that are waited for; all that are wanted, where none is named.
     type: list
     elements: str
+  alone:
+    description: Whether other services than those of O(awaited) are left as they are, out of date or not.
+    type: bool
+    default: false
 attributes:
   check_mode: {support: full}
 author: ICUPA platform
@@ -289,6 +295,9 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     restarts = {container.id: container.restarts for container in containers}
     properties = unit_properties(unit)
     wrong = {**unfit(services, idle, containers, ready=False), **unit_problems(unit, properties)}
+    if parameters["alone"]:
+        others_left = [*idle, *(services.keys() - awaited.keys())]
+        wrong, services, idle = unfit(awaited, others_left, containers, ready=False), awaited, others_left
     result: dict[str, Any] = {
         "changed": bool(wrong),
         "reasons": [f"{name} {what}" for name, what in sorted(wrong.items())],
@@ -303,7 +312,8 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
             with fenced(parameters["fence"]):
                 pass
             others = wrong.keys() | unfit(services, idle, containers, ready=True).keys()
-            if parameters["awaited"] and others <= awaited.keys() and properties["ActiveState"] == "active":
+            fit = parameters["awaited"] and others <= awaited.keys() and properties["ActiveState"] == "active"
+            if fit or parameters["alone"]:
                 bring_up(docker, parameters, awaited)
             else:
                 converge(unit, properties, parameters["timeout"])
@@ -449,6 +459,54 @@ def watch(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
         time.sleep(POLL)
 
 
+def replace_beside(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
+    """State `beside`; two containers of a service, which a run that was killed has left, end the same way."""
+    parameters = module.params
+    wanted = {name: parameters["services"][name] for name in parameters["awaited"]}
+
+    def old_and_new(name: str) -> tuple[list[Container], list[Container]]:
+        found = [each for each in docker.containers(parameters["project"]) if each.service == name]
+        fits = [each.configuration == wanted[name]["configuration"] for each in found]
+        return (
+            [each for each, fit in zip(found, fits, strict=True) if not fit],
+            [each for each, fit in zip(found, fits, strict=True) if fit],
+        )
+
+    outdated = [name for name in sorted(wanted) if old_and_new(name)[0]]
+    result: dict[str, Any] = {
+        "changed": bool(outdated),
+        "reasons": [f"{name} has an outdated configuration" for name in outdated],
+    }
+    if module.check_mode or not outdated:
+        return result
+    with fenced(parameters["fence"]):
+        pass
+    deadline = time.monotonic() + parameters["timeout"]
+    directory = os.open(parameters["root"], os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(directory, deadline)
+        for name in outdated:
+            old, new = old_and_new(name)
+            if not new:
+                scale = f"{name}={len(old) + 1}"
+                project = ("--progress", "quiet", "--project-directory", parameters["root"])
+                up = ("compose", *project, "up", "--detach", "--no-recreate", "--scale", scale, name)
+                held(docker, directory, deadline, f"the second {name}", up)
+            while wrong := unfit({name: wanted[name]}, [], old_and_new(name)[1], ready=True):
+                if time.monotonic() > deadline:
+                    new = old_and_new(name)[1]
+                    said = report(docker, wrong, new)
+                    if new:
+                        docker.run("rm", "--force", "--volumes", *(each.id for each in new))
+                    raise ConvergeError(f"not healthy after {parameters['timeout']} s:\n{said}")
+                time.sleep(POLL)
+            docker.run("stop", *(each.id for each in old), timeout=STOP_TIMEOUT)
+            docker.run("rm", "--volumes", *(each.id for each in old))
+    finally:
+        os.close(directory)
+    return result
+
+
 def retire(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     """State `retired`: each idle service gets its own time to stop, one that never was ready hardly any."""
     parameters = module.params
@@ -477,6 +535,9 @@ def retire(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     }
 
 
+STATES = {"started": start, "steady": watch, "beside": replace_beside, "retired": retire}
+
+
 def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
@@ -486,21 +547,25 @@ def main() -> None:
             "root": {"type": "path"},
             "services": {"type": "dict"},
             "idle": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["started", "steady", "retired"], "default": "started"},
+            "state": {"type": "str", "choices": [*STATES], "default": "started"},
             "seconds": {"type": "float", "default": 4.0},
             "fence": {"type": "int", "default": 0},
             "images": {"type": "list", "elements": "str", "default": []},
             "docker_config": {"type": "path"},
             "timeout": {"type": "int", "default": 180},
             "awaited": {"type": "list", "elements": "str", "default": []},
+            "alone": {"type": "bool", "default": False},
         },
-        required_if=[("state", "started", ("unit", "root", "services")), ("state", "steady", ("services",))],
+        required_if=[
+            ("state", "started", ("unit", "root", "services")),
+            ("state", "steady", ("services",)),
+            ("state", "beside", ("root", "services")),
+        ],
         supports_check_mode=True,
     )
     docker = Docker(module.params["docker_config"])
-    act = {"started": start, "steady": watch, "retired": retire}[module.params["state"]]
     try:
-        module.exit_json(**act(module, docker))
+        module.exit_json(**STATES[module.params["state"]](module, docker))
     except FileNotFoundError as error:
         if module.check_mode:
             missing = f"{error.filename} is not installed yet"

@@ -174,6 +174,7 @@ def call(*, check: bool = False, **changes: Any) -> Call:
         "timeout": 1,
         "fence": 0,
         "awaited": [],
+        "alone": False,
         **changes,
     }
     return Call(parameters, check)
@@ -255,6 +256,25 @@ def test_where_more_is_wrong_the_unit_brings_up_all(world: World, found: tuple[d
     world.containers(*found)
     beside(world)
     assert world.asked() == ["systemctl reload agents-service.service"]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [(inspected("web", "w0", "running"), RUNNING[1]), (inspected("web", "w1", "exited"), RUNNING[1])],
+    ids=["outdated", "ended"],
+)
+def test_what_serves_is_left_as_it_is_where_the_slot_is_brought_up_alone(
+    world: World, found: tuple[dict[str, Any], ...]
+) -> None:
+    world.property("ActiveState", "reloading")
+    world.containers(*found)
+    assert beside(world, alone=True)["reasons"] == [
+        "green has no container",
+        "migrate-green has no container",
+    ]
+    assert world.asked() == [CREATE.format(world.directory), *STARTED]
+    world.containers(*found, *NEW_RUNNING[2:])
+    assert not beside(world, alone=True)["changed"]
 
 
 @pytest.mark.parametrize(
@@ -502,3 +522,48 @@ def test_only_what_is_awaited_must_become_healthy(world: World) -> None:
     assert module.start(call(images=[], awaited=["migrate"]), module.Docker(None))["changed"]
     with pytest.raises(module.ConvergeError, match="web is unhealthy"):
         module.start(call(images=[]), module.Docker(None))
+
+
+def numbered(name: str, configuration: str, health: str = "healthy") -> dict[str, Any]:
+    return {**inspected("web", configuration, "running", health), "Id": name}
+
+
+def replaced(world: World, *after: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    (world.directory / "after.json").write_text(json.dumps(after))
+    given = call(root=str(world.directory), state="beside", awaited=["web"], **changes)
+    found: dict[str, Any] = module.replace_beside(given, module.Docker(None))
+    return found
+
+
+def test_a_second_container_is_healthy_before_the_first_one_ends(world: World) -> None:
+    world.containers(numbered("web-1", "w0"), RUNNING[1])
+    found = replaced(world, numbered("web-1", "w0"), numbered("web-2", "w1"), RUNNING[1])
+    assert found == {"changed": True, "reasons": ["web has an outdated configuration"]}
+    assert world.asked() == [
+        f"docker compose --progress quiet --project-directory {world.directory}"
+        " up --detach --no-recreate --scale web=2 web",
+        "docker stop web-1",
+        "docker rm --volumes web-1",
+    ]
+
+
+def test_a_second_container_that_is_not_healthy_goes_and_the_first_one_stays(world: World) -> None:
+    world.containers(numbered("web-1", "w0"))
+    with pytest.raises(module.ConvergeError, match=r"(?s)not healthy after 1 s:\nweb is starting.*its log"):
+        replaced(world, numbered("web-1", "w0"), numbered("web-2", "w1", "starting"))
+    assert "docker rm --force --volumes web-2" in world.asked()
+    assert not any("web-1" in line for line in world.asked())
+
+
+def test_what_a_killed_run_left_is_ended_without_a_third_one(world: World) -> None:
+    world.containers(numbered("web-1", "w0"), numbered("web-2", "w1"))
+    assert replaced(world)["changed"]
+    assert world.asked() == ["docker stop web-1", "docker rm --volumes web-1"]
+
+
+def test_one_that_is_as_it_must_be_is_not_replaced(world: World) -> None:
+    world.containers(*RUNNING)
+    assert replaced(world) == {"changed": False, "reasons": []}
+    world.containers(numbered("web-1", "w0"))
+    assert replaced(world, check=True)["changed"]
+    assert world.asked() == []

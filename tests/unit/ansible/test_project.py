@@ -18,6 +18,7 @@ from infra.site.project import (
     ProjectError,
     host_project,
     project_texts,
+    readers,
     registry_login,
 )
 from infra.site.runtime import HostRuntime
@@ -205,3 +206,18 @@ def test_lists_everything_wrong_with_a_project_without_contents(runtime: HostRun
 def test_login_is_what_docker_reads() -> None:
     document = json.loads(registry_login({"registry.example.com": ("user", "pass:word")}))
     assert document == {"auths": {"registry.example.com": {"auth": "dXNlcjpwYXNzOndvcmQ="}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "services"),
+    [
+        ("openai-api-key", ("agents-blue", "agents-green")),
+        ("oauth2-proxy-cookie-secret", ("oauth2-proxy",)),
+        ("metrics-token", ("agents-blue", "agents-green", "prometheus")),
+        ("otlp-token", ("otel-collector",)),
+        ("postgres-owner-password", ("migrate-blue", "migrate-green", "postgres")),
+        ("slack-webhook-status", ()),
+    ],
+)
+def test_knows_who_reads_a_secret(project: dict[str, Any], name: str, services: tuple[str, ...]) -> None:
+    assert readers(project, name) == services

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from infra.procedures import deploy
-from infra.procedures.moves import Step, advance, foreseen, moves, unfinished
+from infra.procedures.moves import Step, advance, foreseen, moves, restarts, unfinished
 from infra.procedures.operation import Failure, ProcedureError
 from infra.record import Result, Slot, State
 from infra.record.model import now
@@ -83,6 +83,51 @@ def test_another_release_replaces_what_a_killed_deploy_left() -> None:
     done = taken(killed, "primary", "c", *steps(killed, "c")["primary"])
     assert done.host("primary").digests == {digest("c")}
     assert digest("b") not in done.host("primary").slots.values()
+
+
+def restarted(found: State, host: str, slot: Slot, *which: Step) -> State:
+    for step in which:
+        found = advance(found, host, step, digest("a"), slot)
+    return found
+
+
+def left(found: State, slot: Slot, *, undo: bool = False) -> tuple[Step, ...]:
+    return restarts(found, {"primary": slot}, undo=undo)[0].steps
+
+
+def test_a_restart_goes_to_the_other_slot_at_the_same_release() -> None:
+    assert left(state("a"), Slot.GREEN) == ALL
+    half = restarted(state("a"), "primary", Slot.GREEN, Step.START, Step.CHECK)
+    host = half.host("primary")
+    assert (host.active_slot, host.running) == (Slot.BLUE, (Slot.BLUE, Slot.GREEN))
+    done = restarted(state("a"), "primary", Slot.GREEN, *ALL)
+    host = done.host("primary")
+    assert (host.active_slot, host.running, host.digest) == (Slot.GREEN, (Slot.GREEN,), digest("a"))
+    assert done.host("standby") == state("a").host("standby")
+
+
+@pytest.mark.parametrize("killed_after", range(len(ALL) + 1))
+def test_a_restart_that_was_killed_goes_on_and_ends_the_same(killed_after: int) -> None:
+    killed = restarted(state("a"), "primary", Slot.GREEN, *ALL[:killed_after])
+    steps_left = left(killed, Slot.GREEN)
+    assert Step.STOP in steps_left, "the host may not have followed"
+    done = restarted(killed, "primary", Slot.GREEN, *steps_left)
+    assert done == restarted(state("a"), "primary", Slot.GREEN, *ALL)
+
+
+@pytest.mark.parametrize("failed_after", range(len(ALL) + 1))
+def test_a_restart_is_undone_to_the_slot_that_served(failed_after: int) -> None:
+    failed = restarted(state("a"), "primary", Slot.GREEN, *ALL[:failed_after])
+    steps_back = left(failed, Slot.BLUE, undo=True)
+    assert Step.CHECK not in steps_back
+    assert (Step.START in steps_back) == (failed.host("primary").active_slot is Slot.GREEN)
+    undone = restarted(failed, "primary", Slot.BLUE, *steps_back).host("primary")
+    assert (undone.active_slot, undone.running) == (Slot.BLUE, (Slot.BLUE,))
+
+
+def test_a_restart_starts_no_other_release() -> None:
+    with pytest.raises(ProcedureError, match="primary serves sha256:aaaaaaaaaaaa in blue"):
+        advance(state("a"), "primary", Step.START, digest("b"), Slot.BLUE)
 
 
 @pytest.mark.parametrize("which", [Step.SWITCH, Step.STOP])

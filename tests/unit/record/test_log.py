@@ -21,7 +21,10 @@ from infra.record import (
     RecordError,
     Release,
     Result,
+    Rotation,
+    RotationPhase,
     Slot,
+    State,
     Store,
     Stored,
     StoreUnavailableError,
@@ -429,6 +432,65 @@ def test_maintenance_keeps_since_when_and_its_window(record: Record) -> None:
     assert stepped.with_window_step("backup") is stepped
     with pytest.raises(ValueError, match="nobody has planned"):
         record.state().with_window_step("backup")
+
+
+def rotation(phase: RotationPhase, **fields: Any) -> Rotation:
+    return Rotation(operation="rotate-1", phase=phase, label="icupa-test-1", started_at=now(), **fields)
+
+
+def test_rotations_come_and_go_by_the_name_of_the_secret(record: Record) -> None:
+    begun = rotation(RotationPhase.CREATING)
+    state = record.state().with_rotations({"openai-api-key": begun, "metrics-token": begun})
+    staged = begun.changed(phase=RotationPhase.STAGED, new_id="key_2")
+    state = state.with_rotations({"openai-api-key": staged, "metrics-token": None})
+    with record.lease("test") as held:
+        held.update("rotate.staged", lambda found: found.with_rotations(state.rotations))
+    assert record.state().rotations == {"openai-api-key": staged}
+    assert record.verify().ok
+
+
+@pytest.mark.parametrize("phase", list(RotationPhase))
+def test_hosts_get_the_new_value_from_the_offer_until_the_store_gives_it(phase: RotationPhase) -> None:
+    wanted = {RotationPhase.OFFERED, RotationPhase.VERIFIED, RotationPhase.PROMOTED}
+    assert rotation(phase).hosts_get_new is (phase in wanted)
+
+
+def test_a_slot_with_a_value_that_nobody_tried_gets_no_requests(record: Record) -> None:
+    both = record.state().with_slot("primary", Slot.GREEN, record.state().release.digest)
+    both = both.with_running("primary", *Slot)
+    assert both.runtime("primary")["fallback"] == "green"
+
+    def with_phase(phase: RotationPhase) -> State:
+        found = rotation(phase, slots={"primary": Slot.GREEN})
+        return both.with_rotations({"openai-api-key": found})
+
+    assert with_phase(RotationPhase.OFFERED).runtime("primary")["fallback"] is None
+    switched = with_phase(RotationPhase.OFFERED).with_active_slot("primary", Slot.GREEN)
+    assert switched.runtime("primary")["fallback"] == "blue"
+
+
+def test_a_record_from_before_there_were_rotations_is_read_and_goes_on(record: Record, store: Store) -> None:
+    """As it was written then: an event and a checkpoint whose state has no such key."""
+    state = json.loads(store.get(CHECKPOINT).data)["state"]
+    del state["rotations"]
+    event = json.loads(store.get(event_key(1)).data)
+    event["state"] = state
+    event["hash"] = digest_of(event)
+    overwrite(store, event_key(1), canonical(event))
+    head = {"seq": 1, "hash": event["hash"]}
+    overwrite(store, CHECKPOINT, canonical({"head": head, "state": state}))
+
+    old = Record(store)
+
+    assert old.state().rotations == {}
+    assert old.verify().ok
+    with old.lease("rotate") as held:
+        held.update(
+            "rotate.creating",
+            lambda found: found.with_rotations({"openai-api-key": rotation(RotationPhase.CREATING)}),
+        )
+    assert list(Record(store).state().rotations) == ["openai-api-key"]
+    assert old.verify().ok
 
 
 def test_an_event_survives_its_encoding(busy: Record) -> None:
