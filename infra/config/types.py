@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StrictBool, StrictStr
 
 from infra.secrets.catalogue import CATALOGUE
-from infra.secrets.references import REFERENCE
+from infra.secrets.references import REFERENCE, parse
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,11 @@ def _known(name: str) -> str:
 
 
 def _reference(value: str) -> str:
-    match = REFERENCE.fullmatch(value)
-    if match is None:
-        raise ValueError("not a reference")
-    _known(match.group(1))
+    try:
+        name = parse(value)
+    except ValueError:
+        raise ValueError("not a reference") from None
+    _known(name)
     return value
 
 

@@ -72,7 +72,7 @@ def render(topology: Topology, images: Mapping[str, Any]) -> RenderedProject:
             for file in _environment_files(topology)
             if file.runtime
         },
-        "directories": _directories(topology, [file for file, _ in files]),
+        "directories": _directories(topology, files),
     }
 
 
@@ -202,7 +202,15 @@ def _networks(topology: Topology) -> dict[str, Any]:
 
 
 def _mounts(service: Service) -> list[dict[str, Any]]:
-    binds = [(file.source, file.path) for file in service.files]
+    binds = [(file.source, file.path) for file in service.files if not file.live]
+    # A file that is mounted alone stays the one that it was, whatever is renamed into its place.
+    binds += sorted(
+        {
+            (str(PurePosixPath(file.source).parent), str(PurePosixPath(file.path).parent))
+            for file in service.files
+            if file.live
+        }
+    )
     binds += [(directory.source, directory.path) for directory in service.directories]
     mounts: list[dict[str, Any]] = [
         {
@@ -294,9 +302,10 @@ def _file(file: File, uid: int) -> dict[str, Any]:
     return rendered
 
 
-def _directories(topology: Topology, files: Iterable[File]) -> list[dict[str, Any]]:
+def _directories(topology: Topology, files: Iterable[tuple[File, int]]) -> list[dict[str, Any]]:
     paths = {directory.source for service in topology.services for directory in service.directories}
-    for file in files:
+    owners = {str(PurePosixPath(file.source).parent): uid for file, uid in files if file.live}
+    for file, _ in files:
         paths |= {str(parent) for parent in PurePosixPath(file.source).parents if str(parent) != "."}
     for path in list(paths):
         paths |= {str(parent) for parent in PurePosixPath(path).parents if str(parent) != "."}
@@ -304,8 +313,8 @@ def _directories(topology: Topology, files: Iterable[File]) -> list[dict[str, An
         {
             "path": path,
             "mode": 0o700 if re.match(rf"{SECRETS_DIRECTORY}(/|$)", path) else 0o755,
-            "uid": 0,
-            "gid": 0,
+            "uid": owners.get(path, 0),
+            "gid": owners.get(path, 0),
         }
         for path in sorted(paths)
     ]

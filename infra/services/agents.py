@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.secrets.references import reference
+from infra.secrets.references import reference, side_of
 from infra.services import names
 from infra.services.context import Context
 from infra.services.model import (
@@ -70,7 +70,7 @@ def environment(context: Context) -> EnvironmentFile:
         "LISTEN_PORT": str(names.AGENTS_PORT),
         "OIDC_ISSUER": login.issuer,
         "OIDC_AUDIENCE": ",".join(dict.fromkeys((login.client_id, *login.audiences))),
-        **_database(context),
+        **_database(context, f"{names.DATABASE_APP}_{side_of(_APP_PASSWORD)}"),
         "DATABASE_PASSWORD": reference(_APP_PASSWORD),
         "REDIS_URL": _redis_url(context),
         "METRICS_TOKEN": reference(METRICS_TOKEN),
@@ -83,15 +83,15 @@ def environment(context: Context) -> EnvironmentFile:
     return EnvironmentFile(ENVIRONMENT_FILE, values, tuple(type(context.stack.switches).model_fields))
 
 
-def _database(context: Context) -> dict[str, str]:
-    """Where the database is; how libpq checks it where it is somebody else's."""
+def _database(context: Context, user: str) -> dict[str, str]:
+    """Where the database is, and `user` there; how libpq checks it where it is somebody else's, users too."""
     managed = context.platform.managed
     if managed is None:
         return {
             "DATABASE_HOST": names.POSTGRES,
             "DATABASE_PORT": str(names.POSTGRES_PORT),
             "DATABASE_NAME": names.DATABASE,
-            "DATABASE_USER": names.DATABASE_APP,
+            "DATABASE_USER": user,
         }
     database = managed.database
     return {
@@ -162,7 +162,7 @@ def migrations(context: Context) -> Service:
         check=context.stack.commands.check_schema,
         networks=(Network.EGRESS if managed else Network.DATA,),
         environment={
-            **_database(context),
+            **_database(context, names.DATABASE_APP),
             "DATABASE_OWNER_USER": managed.database.owner if managed else names.DATABASE_OWNER,
             "DATABASE_OWNER_PASSWORD_FILE": f"{names.SECRETS_PATH}/{_OWNER_PASSWORD}",
         },

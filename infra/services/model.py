@@ -66,6 +66,11 @@ class File:
     content: str
     secret: bool = False
     """Only the service's user may read it, and its content is shown nowhere."""
+    live: bool = False
+    """The service need not be made anew for another content: whoever writes it tells the service of it.
+
+    So are all files in its directory then, which the service is given as a whole where the runtime can.
+    """
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ DATABASE = "agents"
 DATABASE_OWNER = "agents_owner"
 """Role that owns the schema and migrates it."""
 DATABASE_APP = "agents"
-"""Role of the running service: owns nothing."""
+"""What the running service may do: owns nothing. Its logins are members of it."""
 
 USERS = {
     AGENTS: 10001,

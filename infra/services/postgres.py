@@ -20,11 +20,16 @@ from infra.services.model import (
 
 
 def _password(name: str) -> File:
-    return File(f"secrets/postgres/{name}", f"{names.SECRETS_PATH}/{name}", reference(name), secret=True)
+    path = f"{names.SECRETS_PATH}/{name}"
+    return File(f"secrets/postgres/{name}", path, reference(name), secret=True, live=True)
 
 
 def service(context: Context) -> Service:
-    """The database server; passwords of its roles are files."""
+    """The database server; passwords of its roles are files, and roles are given them while it runs.
+
+    The service logs in as one of two that take turns, the side of its password saying which, so that
+    an old and a new one can be valid at once.
+    """
     del context
     ready = CommandProbe(
         (

@@ -21,7 +21,7 @@ _PASSWORD = "redis-password"  # noqa: S105 - a secret's name
 
 
 def service(context: Context) -> Service:
-    """The server; its password is a file."""
+    """The server; its password is a file, and it is given another one while it runs."""
     del context
     password = f"{names.SECRETS_PATH}/{_PASSWORD}"
     ping = CommandProbe(
@@ -32,7 +32,7 @@ def service(context: Context) -> Service:
         image=names.REDIS,
         uid=names.USERS[names.REDIS],
         networks=(Network.DATA,),
-        files=(File(f"secrets/redis/{_PASSWORD}", password, reference(_PASSWORD), secret=True),),
+        files=(File(f"secrets/redis/{_PASSWORD}", password, reference(_PASSWORD), secret=True, live=True),),
         volumes=(Volume("redis", "/var/lib/redis"),),
         ports=(Port("redis", names.REDIS_PORT),),
         health=Health(startup=Probe(ping, 1, 3, 30), readiness=Probe(ping, 10, 3, 3)),

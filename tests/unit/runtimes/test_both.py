@@ -70,12 +70,19 @@ def on_a_host(service: Service, project: compose.RenderedProject) -> Side:
         for mount in item.get("volumes", [])
         if mount["type"] == "bind"
     }
+    whole = {directory.source for directory in service.directories}
+    given = {
+        path + each.removeprefix(source): content
+        for path, source in binds.items()
+        for each, content in contents.items()
+        if each == source or (each.startswith(f"{source}/") and source not in whole)
+    }
     health = item.get("healthcheck")
     return {
         "environment": variables,
         "runtime": sorted(runtime),
-        "files": {path: contents[source] for path, source in binds.items() if source in contents},
-        "directories": sorted(path for path, source in binds.items() if source not in contents),
+        "files": given,
+        "directories": sorted(path for path, source in binds.items() if source in whole),
         "volumes": sorted(mount["target"] for mount in item.get("volumes", []) if mount["type"] == "volume"),
         "scratch": sorted(text.split(",")[0].replace(":size=", " ") for text in item.get("tmpfs", [])),
         "user": item["user"],

@@ -38,3 +38,16 @@ def test_a_reference_is_parsed_and_made() -> None:
     assert "hunter2" not in str(caught.value)
     with pytest.raises(ValueError, match="is not a name"):
         references.reference("Not a name")
+
+
+def test_a_side_follows_from_a_value() -> None:
+    text = "agents_${secret:a.side} ${secret:a}"
+    values = {"a": "pencil"}
+    assert references.find(text) == ("a",)
+    assert references.side_of("a") == "${secret:a.side}"
+    assert references.resolve(text, values.__getitem__) == f"agents_{references.side('pencil')} pencil"
+    assert references.side("pencil") in "ab"
+    with pytest.raises(ValueError, match="not a reference"):
+        references.parse("${secret:a.side}")
+    with pytest.raises(ValueError, match="is not a reference"):
+        references.find("${secret:a.other}")
