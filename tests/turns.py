@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 
@@ -27,20 +28,16 @@ class Talk:
 
     answers: dict[str, Counter[int]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """When, to whom and with which words an answer was no 200."""
 
     def total(self) -> int:
         """Answers of any kind."""
         return sum(answers.total() for answers in self.answers.values())
 
-    def failures(self) -> dict[str, int]:
-        """Answers that are no 200, by group and status, and requests without an answer."""
-        failed = {
-            f"{group} {status}": count
-            for group, answers in self.answers.items()
-            for status, count in answers.items()
-            if status != httpx.codes.OK
-        }
-        return failed | Counter(self.broken)
+    def failures(self) -> list[str]:
+        """Answers that are no 200, with their words, and requests without an answer."""
+        return self.refused + self.broken
 
 
 def smoke() -> Smoke:
@@ -67,9 +64,12 @@ def talking(groups: Sequence[str] = tuple(login.TENANT_CLIENTS)) -> Iterator[Tal
                 try:
                     answer = client.post(path, json={"message": "What is good today?"})
                 except httpx.HTTPError as error:
-                    talk.broken.append(f"{group} {type(error).__name__}")
+                    talk.broken.append(f"{datetime.now(UTC)} {group} {type(error).__name__}")
                 else:
                     talk.answers[group][answer.status_code] += 1
+                    if answer.status_code != httpx.codes.OK:
+                        said = f"{answer.status_code} {answer.text[:200]}"
+                        talk.refused.append(f"{datetime.now(UTC)} {group} {said}")
 
     threads = [
         threading.Thread(target=converse, args=(group, name), daemon=True)

@@ -82,7 +82,10 @@ def go_environment(inherited: Mapping[str, str], go: Path) -> dict[str, str]:
         **inherited,
         "PATH": os.pathsep.join([str(go.parent), inherited.get("PATH", os.defpath)]),
         "CGO_ENABLED": "0",
-        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false -modcacherw",
+        # No debugger ever reads these binaries, and without its data each package compiles faster.
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false -modcacherw -gcflags=all=-dwarf=false -pgo=off",
+        # Memory for time: a compiler lives for a second.
+        "GOGC": "400",
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
         "GO111MODULE": "on",

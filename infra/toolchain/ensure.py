@@ -103,16 +103,20 @@ def run(groups: Sequence[str], *, table: bool) -> int:
             rows.append(("lighthouse", browser.version(), "cache (npm)"))
         absent = toolchain.ensure(wanted)
         try:
+            layout: Future[Path] | None = None
+            image: Future[str] | None = None
             program: Future[list[Installed]] | None = None
-            if wanted & _PROGRAM_GROUPS:
-                program = pool.submit(_program, toolchain, progress)
-            jobs = {pin.name: pool.submit(toolchain.tool, pin.name) for pin in absent if pin.name != _ENGINE}
             if local:
+                # First, since they mostly wait for what they fetch: nothing else then waits for them.
                 rows.append(("docker engine", engine.ensure(progress), "running"))
                 layout = pool.submit(base.ensure, progress) if base.available() else None
                 image = pool.submit(builder.ensure_image, progress)
-                if layout is not None:
-                    layout.result()
+            if wanted & _PROGRAM_GROUPS:
+                program = pool.submit(_program, toolchain, progress)
+            jobs = {pin.name: pool.submit(toolchain.tool, pin.name) for pin in absent if pin.name != _ENGINE}
+            if layout is not None:
+                layout.result()
+            if image is not None:
                 daemon = jobs[_DAEMON].result() if _DAEMON in jobs else toolchain.tool(_DAEMON)
                 builder.ensure(image.result(), daemon, progress)
             for job in jobs.values():

@@ -48,16 +48,24 @@ def seed(store: Store, settings: StatuspageSettings, keys: TokenSeed) -> None:
 
 
 def router(store: Store, settings: StatuspageSettings) -> APIRouter:  # noqa: PLR0915 - handlers
-    """Return the API below `/v1/pages/{page}`."""
+    """Return the API below `/v1/pages`."""
 
-    def access(request: Request, page: str) -> None:
+    def known(request: Request) -> None:
         value = token(request, "OAuth")
         if value is None or store.get(TOKEN, digest(value)) is None:
             raise VendorError(401, {"error": "Could not authenticate"})
+
+    def access(request: Request, page: str) -> None:
+        known(request)
         if page != settings.page:
             raise VendorError(404, {"error": "Not found"})
 
-    routes = APIRouter(prefix="/v1/pages/{page}", dependencies=[Depends(access)])
+    everything = APIRouter(prefix="/v1/pages")
+    routes = APIRouter(prefix="/{page}", dependencies=[Depends(access)])
+
+    @everything.get("", dependencies=[Depends(known)])
+    async def pages() -> list[Document]:
+        return [{"id": settings.page, "name": settings.page}]
 
     def found(kind: str, document_id: str) -> Document:
         document = store.get(kind, document_id)
@@ -148,7 +156,8 @@ def router(store: Store, settings: StatuspageSettings) -> APIRouter:  # noqa: PL
             COMPONENT, component_id, {**found(COMPONENT, component_id), "status": asked["status"]}
         )
 
-    return routes
+    everything.include_router(routes)
+    return everything
 
 
 def _time() -> str:

@@ -42,7 +42,7 @@ def seed(store: Store, settings: SupabaseSettings, keys: SupabaseSeed) -> None:
         store.put(TOKEN, digest(value), {})
 
 
-def _add_key(store: Store, value: str, name: str, kind: str) -> Document:
+def _add_key(store: Store, value: str, name: str, kind: str, description: str = "") -> Document:
     key_id = new_id("", 16)
     return store.put(
         KEY,
@@ -51,6 +51,7 @@ def _add_key(store: Store, value: str, name: str, kind: str) -> Document:
             "id": key_id,
             "digest": digest(value),
             "name": name,
+            "description": description,
             "type": kind,
             "prefix": value[: min(16, len(value) // 2)],
             "inserted_at": _time(),
@@ -258,14 +259,15 @@ def _management(store: Store, settings: SupabaseSettings) -> APIRouter:
     def shown(key: Document, value: str | None = None) -> Document:
         hidden = f"{key['prefix']}{'·' * 8}"
         kept = {name: key[name] for name in ("id", "name", "type", "prefix", "inserted_at")}
-        return {**kept, "api_key": value or hidden, "hash": key["digest"]}
+        described = {"description": key.get("description") or None}
+        return {**kept, **described, "api_key": value or hidden, "hash": key["digest"]}
 
     @routes.get("/api-keys")
     async def keys() -> list[Document]:
         return [shown(key) for key in store.all(KEY)]
 
     @routes.post("/api-keys", status_code=201)
-    async def create_key(request: Request) -> Document:
+    async def create_key(request: Request, reveal: bool = False) -> Document:
         asked = await json_object(request, {"message": "body must be an object"})
         kind, name = asked.get("type"), asked.get("name")
         if kind not in {"secret", "publishable"} or not re.fullmatch(r"[a-z_][a-z0-9_]{3,63}", str(name)):
@@ -273,7 +275,8 @@ def _management(store: Store, settings: SupabaseSettings) -> APIRouter:
         if store.find(KEY, "name", name):
             raise VendorError(409, {"message": f"API key with name {name} already exists"})
         value = f"sb_{kind}_{secrets.token_urlsafe(24)}"
-        return shown(_add_key(store, value, str(name), str(kind)), value)
+        made = _add_key(store, value, str(name), str(kind), str(asked.get("description") or ""))
+        return shown(made, value if reveal else None)
 
     @routes.get("/api-keys/{key_id}")
     async def key(key_id: str) -> Document:

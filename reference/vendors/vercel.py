@@ -1,7 +1,8 @@
-"""Vercel: environment variables of projects (CFG-4)."""
+"""Vercel: environment variables of projects (CFG-4), and the account's access tokens."""
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -22,7 +23,12 @@ TYPES = {"plain", "encrypted", "sensitive", "system", "secret"}
 def seed(store: Store, keys: TokenSeed) -> None:
     """Put the first tokens in."""
     for value in keys.tokens:
-        store.put(TOKEN, digest(value), {})
+        _add_token(store, value, "operations")
+
+
+def _add_token(store: Store, value: str, name: str) -> Document:
+    made = {"createdAt": now() * 1000, "activeAt": now() * 1000}
+    return store.put(TOKEN, digest(value), {"id": new_id("", 32), "name": name, "type": "token", **made})
 
 
 def _error(status: int, code: str, message: str, **more: Any) -> VendorError:
@@ -30,7 +36,7 @@ def _error(status: int, code: str, message: str, **more: Any) -> VendorError:
 
 
 def router(store: Store, settings: VercelSettings) -> APIRouter:  # noqa: PLR0915 - handlers
-    """Return the API below `/v9` and `/v10`, which answer alike."""
+    """Return the API: variables below `/v9` and `/v10`, which answer alike, and tokens."""
 
     def access(request: Request) -> None:
         value = token(request)
@@ -116,6 +122,34 @@ def router(store: Store, settings: VercelSettings) -> APIRouter:  # noqa: PLR091
         store.delete(kind(name), variable_id)
         return shown(gone)
 
+    async def tokens() -> Document:
+        known = store.all(TOKEN)
+        return {"tokens": known, "pagination": {"count": len(known), "next": None, "prev": None}}
+
+    async def create_token(request: Request) -> Document:
+        asked = await json_object(request, {"error": {"code": "bad_request", "message": "Invalid JSON"}})
+        if not isinstance(asked.get("name"), str) or not asked["name"]:
+            raise _error(400, "bad_request", "Invalid request: missing required property `name`.")
+        value = secrets.token_urlsafe(18)
+        return {"token": _add_token(store, value, asked["name"]), "bearerToken": value}
+
+    async def read_token(token_id: str, request: Request) -> Document:
+        if token_id == "current":  # noqa: S105 - no token, but the one that asks
+            return {"token": store.get(TOKEN, digest(str(token(request))))}
+        known = store.find(TOKEN, "id", token_id)
+        if known is None:
+            raise _error(404, "not_found", "Not found")
+        return {"token": known}
+
+    async def delete_token(token_id: str) -> Document:
+        if not store.delete_where(TOKEN, "id", token_id):
+            raise _error(404, "not_found", "Not found")
+        return {"tokenId": token_id}
+
+    routes.add_api_route("/v6/user/tokens", tokens, methods=["GET"])
+    routes.add_api_route("/v3/user/tokens", create_token, methods=["POST"])
+    routes.add_api_route("/v5/user/tokens/{token_id}", read_token, methods=["GET"])
+    routes.add_api_route("/v3/user/tokens/{token_id}", delete_token, methods=["DELETE"])
     for version in ("v9", "v10"):
         base = f"/{version}/projects/{{name}}/env"
         routes.add_api_route(base, variables, methods=["GET"])

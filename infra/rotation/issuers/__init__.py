@@ -6,6 +6,7 @@ from infra.rotation.issuers.errors import (
     IssuerRefusedError,
     IssuerUnavailableError,
     NoIssuerError,
+    OnHostsError,
 )
 from infra.rotation.issuers.factory import checker, issuer
 from infra.rotation.issuers.model import Checker, Issued, Issuer, Values
@@ -19,6 +20,7 @@ __all__ = [
     "IssuerRefusedError",
     "IssuerUnavailableError",
     "NoIssuerError",
+    "OnHostsError",
     "Values",
     "checker",
     "issuer",

@@ -19,6 +19,10 @@ class IssuerGarbageError(IssuerError):
     """Its answer is not what it must be; what was asked for may have happened."""
 
 
+class OnHostsError(IssuerError):
+    """Whether a value is valid can be asked on the hosts only, where nobody else can be asked."""
+
+
 class NoIssuerError(IssuerError):
     """Nobody can be asked for a value of this secret by a program; `by_hand` is what an operator does."""
 

@@ -22,6 +22,7 @@ import dns.tsigkeyring
 import dns.update
 import httpx
 import pytest
+from dns.rdtypes.ANY.TSIG import TSIG
 
 from infra.config.load import load_file
 from infra.config.model import CloudflareDns, Dns
@@ -66,7 +67,9 @@ class Exchange(socketserver.BaseRequestHandler):
             query = dns.message.from_wire(wire, keyring=server.keyring)
         except dns.tsig.BadSignature:
             query = dns.message.from_wire(wire, keyring=False, ignore_trailing=True)
-            self._send(dns.message.make_response(query), dns.rcode.NOTAUTH)
+            response = dns.message.make_response(query)
+            response.tsig = bad_signature(query)
+            self._send(response, dns.rcode.NOTAUTH)
             return
         response = dns.message.make_response(query)
         if isinstance(query, dns.update.UpdateMessage):
@@ -101,6 +104,16 @@ class Exchange(socketserver.BaseRequestHandler):
         response.set_rcode(code)
         wire = response.to_wire()
         self.request.sendall(struct.pack("!H", len(wire)) + wire)
+
+
+def bad_signature(query: dns.message.Message) -> dns.rrset.RRset:
+    """What an answer says of a query whose signature is wrong, itself not signed (RFC 8945, 5.2)."""
+    assert query.tsig
+    signed = query.tsig[0]
+    assert isinstance(signed, TSIG)
+    return dns.rrset.from_rdata(
+        query.tsig.name, 0, signed.replace(mac=b"", error=dns.rcode.BADSIG, original_id=query.id)
+    )
 
 
 @pytest.fixture

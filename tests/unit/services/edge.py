@@ -288,7 +288,8 @@ def _edge_files(context: Context, home: Path, ports: dict[str, int]) -> Path:
     return path
 
 
-def _login_file(context: Context, home: Path, ports: dict[str, int], issuer: str) -> Path:
+def login_file(context: Context, home: Path, ports: dict[str, int], issuer: str) -> Path:
+    """Configuration of oauth2-proxy as it is rendered, with this test's ports `login` and `metrics`."""
     text = oauth2_proxy.configuration(context)
     for before, after in (
         (f"0.0.0.0:{names.OAUTH2_PROXY_PORT}", f"127.0.0.1:{ports['login']}"),
@@ -325,9 +326,9 @@ def running_edge(home: Path) -> Iterator[Edge]:
             "OAUTH2_PROXY_COOKIE_SECRET": base64.urlsafe_b64encode(os.urandom(32)).decode(),
         }
         login_log, edge_log = home / "oauth2-proxy.log", home / "traefik.log"
-        login_file = _login_file(context, home, ports, login.issuer)
+        configured = login_file(context, home, ports, login.issuer)
         running.enter_context(
-            running_process([tool("oauth2-proxy"), f"--config={login_file}"], login_log, secret)
+            running_process([tool("oauth2-proxy"), f"--config={configured}"], login_log, secret)
         )
         running.enter_context(
             running_process([tool("traefik"), f"--configFile={configuration}"], edge_log, {})

@@ -81,7 +81,7 @@ def test_both_headers_are_needed(api: TestClient) -> None:
 
 def test_a_deleted_key_stops_working_at_once(api: TestClient) -> None:
     made = api.post(
-        f"{PROJECT}/api-keys", json={"type": "secret", "name": "agents_2"}, headers=MANAGER
+        f"{PROJECT}/api-keys?reveal=true", json={"type": "secret", "name": "agents_2"}, headers=MANAGER
     ).json()
     assert api.get(TABLE, headers=role(made["api_key"])).status_code == 200
     old = next(
@@ -93,9 +93,15 @@ def test_a_deleted_key_stops_working_at_once(api: TestClient) -> None:
     assert api.get(TABLE, headers=role(made["api_key"])).status_code == 200
 
 
+def test_a_new_key_is_masked_unless_it_is_to_be_revealed(api: TestClient) -> None:
+    made = api.post(f"{PROJECT}/api-keys", json={"type": "secret", "name": "agents_2"}, headers=MANAGER)
+    assert made.status_code == 201
+    assert made.json()["api_key"].endswith("·")
+
+
 def test_a_publishable_key_cant_read_the_flags(api: TestClient) -> None:
     made = api.post(
-        f"{PROJECT}/api-keys", json={"type": "publishable", "name": "browser"}, headers=MANAGER
+        f"{PROJECT}/api-keys?reveal=true", json={"type": "publishable", "name": "browser"}, headers=MANAGER
     ).json()
     assert api.get(TABLE, headers=role(made["api_key"])).status_code == 403
 
