@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from infra.record import Result, Rotation, RotationPhase, Slot
-from infra.secrets.catalogue import CATALOGUE, CONTROLLER, SUPABASE_FUNCTIONS, Driver
+from infra.secrets.catalogue import CATALOGUE, CONTROLLER, SUPABASE_FUNCTIONS
 from infra.secretstore import Entry, UnknownSecretError
 from infra.secretstore.ages import ages
 from infra.secretstore.store import check_name
@@ -166,11 +166,6 @@ def misplaced(found: Mapping[str, Sequence[str]], readers: Mapping[str, Sequence
             if f"{name} unwanted" in has
         ]
     return wrong
-
-
-def needs_id(name: str) -> bool:
-    """Whether its old value can be revoked by its issuer's name of it only."""
-    return CATALOGUE[name].rotation.driver is not Driver.CONSUMERS
 
 
 def notices(name: str) -> str:

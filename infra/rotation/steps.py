@@ -13,8 +13,8 @@ from typing import Any
 
 from infra.record import Lease, Record, Rotation, RotationPhase, Slot, State
 from infra.record.model import now
-from infra.rotation.issuers import Checker, Issuer, IssuerError, IssuerRefusedError
-from infra.rotation.plan import RotationError, needs_id
+from infra.rotation.issuers import Checker, Issuer, IssuerError, IssuerRefusedError, OnHostsError
+from infra.rotation.plan import RotationError
 from infra.secretstore import SopsStore, Staged
 
 REFUSED_WITHIN = 5.0
@@ -59,7 +59,7 @@ class Steps:
         entries = self.store.entries()
         for name in names:
             found[name] = entries[name].issued or self.issuer(name).current(self.store.get(name))
-            if found[name] is None and needs_id(name):
+            if found[name] is None:
                 unknown.append(name)
         if unknown:
             raise RotationError(
@@ -131,7 +131,7 @@ class Steps:
         """
         found = self._at(RotationPhase.OFFERED)
         for name in found:
-            if not self.checker(name).accepts(self._next(name).value):
+            if not self._accepts(name, self._next(name).value, on_hosts=True):
                 raise RotationError(f"the new value of {name} is refused: the old one stays")
         if found:
             self._enter(RotationPhase.VERIFIED, *found)
@@ -176,14 +176,21 @@ class Steps:
 
     def _refused(self, name: str, value: str) -> float:
         """Seconds until an old value was refused."""
-        checker, began = self.checker(name), time.monotonic()
-        while checker.accepts(value):
+        began = time.monotonic()
+        while self._accepts(name, value, on_hosts=False):
             if time.monotonic() - began > REFUSED_WITHIN:
                 raise RotationError(
                     f"the old value of {name} is still accepted {REFUSED_WITHIN:.0f} s after it was revoked"
                 )
             time.sleep(_POLL)
         return time.monotonic() - began
+
+    def _accepts(self, name: str, value: str, *, on_hosts: bool) -> bool:
+        """Whether a value is valid; `on_hosts` where only the hosts can say, which were asked before."""
+        try:
+            return self.checker(name).accepts(value)
+        except OnHostsError:
+            return on_hosts
 
     def undo(self) -> bool:
         """Say that consumers go back to the old values, where the store still gives these to everybody.

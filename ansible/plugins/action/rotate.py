@@ -27,6 +27,8 @@ from infra.supabase import SupabaseError
 FACT = "icupa_rotation"
 NOT_UNDONE = "icupa_not_undone"
 LOST = "icupa_lost"
+VALUES = "icupa_values"
+"""Variable of a host: which values all containers there have been seen to have."""
 _STATES = ("plan", "create", "offer", "verify", "promote", "revoke", "undo", "withdraw", "outcome")
 _BEFORE_HOSTS = (RotationPhase.CREATING, RotationPhase.STAGED)
 
@@ -77,6 +79,8 @@ class ActionModule(ProcedureAction, ActionBase):
             case "offer":
                 return self._offer(call, steps)
             case "verify":
+                if behind := _without(call, "new") if _fact(call)["deliver"] else []:
+                    raise RotationError(f"{', '.join(behind)} did not say that all there have the new values")
                 steps.verify()
                 call.did("the new values work for their consumers, who all have them")
             case "promote":
@@ -88,7 +92,7 @@ class ActionModule(ProcedureAction, ActionBase):
             case "undo":
                 return self._undo(call, steps)
             case "withdraw":
-                steps.withdraw()
+                self._withdraw(call, steps)
         return {"changed": True}
 
     def _plan(self, call: Call) -> dict[str, Any]:
@@ -159,7 +163,7 @@ class ActionModule(ProcedureAction, ActionBase):
         }
         slots = {host: slot for found in deliver.values() for host, slot in found.slots.items()}
         if deliver:
-            self._functions(call, {name: steps.store.next(name) for name in deliver})
+            self._functions(call, steps.store.staged(deliver))
         return self._moves(call, restarts(call.record.state(), slots), deliver=bool(deliver))
 
     def _undo(self, call: Call, steps: Steps) -> dict[str, Any]:
@@ -173,11 +177,20 @@ class ActionModule(ProcedureAction, ActionBase):
             for host, slot in found.slots.items()
         }
         delivered = any(found.offered for found in journal.values())
-        if delivered:
-            self._functions(call, {name: steps.store.get(name) for name in journal})
         return self._moves(
             call, restarts(call.record.state(), back, undo=True), undo=delivered, delivered=delivered
         )
+
+    def _withdraw(self, call: Call, steps: Steps) -> None:
+        if behind := _without(call, "old") if _fact(call)["undo"] else []:
+            raise RotationError(f"{', '.join(behind)} may have the new values: these stay valid")
+        going = {
+            name: found
+            for name, found in steps.journal.items()
+            if found.phase is RotationPhase.UNDOING and found.offered
+        }
+        self._functions(call, {name: steps.store.get(name) for name in going})
+        steps.withdraw()
 
     @staticmethod
     def _moves(call: Call, moves: tuple[Move, ...], **changes: bool) -> dict[str, Any]:
@@ -191,10 +204,11 @@ class ActionModule(ProcedureAction, ActionBase):
             call.say(move.line)
         return {"changed": True, "ansible_facts": {FACT: fact}}
 
-    def _functions(self, call: Call, values: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _functions(call: Call, values: Mapping[str, str]) -> None:
         """Set those that functions read, and read their digests back."""
         secrets = {
-            plan.FUNCTION_SECRETS[name]: getattr(value, "value", value)
+            plan.FUNCTION_SECRETS[name]: value
             for name, value in values.items()
             if name in plan.FUNCTION_SECRETS
         }
@@ -264,6 +278,12 @@ def _fact(call: Call) -> dict[str, Any]:
         raise ProcedureError("the rotation was not planned")
     found: dict[str, Any] = lease.plain(fact)
     return found
+
+
+def _without(call: Call, which: str) -> list[str]:
+    """Hosts that have not said that all there have these values, `old` or `new`."""
+    known = call.variables["hostvars"]
+    return [host.name for host in call.outputs.hosts if known[host.name].get(VALUES) != which]
 
 
 def _said(fact: Mapping[str, Any]) -> str:

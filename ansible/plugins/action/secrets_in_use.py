@@ -9,9 +9,14 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from infra.procedures import lease
 from infra.procedures.action import Call, ProcedureAction
+from infra.rotation.issuers.consumers import metrics_check
 from infra.rotation.plan import RotationError, misplaced
 from infra.secretstore import SecretStoreError, open_store
+from infra.services import agents
 from infra.site.project import ProjectError, readers
+
+_PATIENCE = 5
+"""Seconds within which an old value must be refused."""
 
 
 class ActionModule(ProcedureAction, ActionBase):
@@ -55,7 +60,27 @@ class ActionModule(ProcedureAction, ActionBase):
         )
         if result.get("failed"):
             raise AnsibleActionFail(str(result.get("msg", "no message")), result=result)
+        if agents.METRICS_TOKEN in names:
+            self._served(call, wanted[agents.METRICS_TOKEN], unwanted[agents.METRICS_TOKEN])
         project = lease.plain(call.variables["icupa_project"])
         if wrong := misplaced(result["found"], {name: readers(project, name) for name in names}):
             raise RotationError("; ".join(wrong))
         return result
+
+    def _served(self, call: Call, wanted: str, unwanted: str) -> None:
+        """See over the wire that the service answers a scrape with one token, and not with the other."""
+        slot = call.record.state().host(call.host).active_slot
+        check = metrics_check(slot, wanted)
+        refused = {**metrics_check(slot, unwanted), "status": 401}
+        del refused["contains"]
+        answers = self._execute_module(
+            module_name="service_answers",
+            module_args={
+                "project": call.arguments["project"],
+                "checks": [check, refused],
+                "timeout": _PATIENCE,
+            },
+            task_vars=dict(call.variables),
+        )
+        if answers.get("failed"):
+            raise AnsibleActionFail(str(answers.get("msg", "no message")), result=answers)

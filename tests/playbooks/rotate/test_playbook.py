@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from infra.site.project import project_texts
 from tests.controller import STACK, Controller, outputs
 from tests.issuing import FileIssuer
 from tests.playbooks.rotate.simulated import Host
+from tests.system.killing import Step, kill_after, spread, trace
 
 HERE = Path(__file__).resolve().parent
 PLAYBOOK = REPOSITORY / "ansible" / "playbooks" / "rotate.yml"
@@ -31,7 +33,7 @@ HOSTS = ("primary", "standby")
 HERE_OPTIONS = {
     "ansible_connection": "local",
     "ansible_become": False,
-    "ansible_python_interpreter": "auto_silent",
+    "ansible_python_interpreter": sys.executable,
 }
 
 
@@ -194,13 +196,27 @@ def as_before(rotation: Rotation, name: str, old: str) -> None:
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_host_that_does_not_take_it_has_all_go_back(rotation: Rotation, host: str) -> None:
     old = rotation.store.get(KEY)
-    (rotation.home / f"{host}.fails").touch()
+    (rotation.home / f"{host}.fails").write_text("0")
     done = rotation.rotate(KEY)
     assert done.returncode == ExitCode.ROLLED_BACK, done.stdout
     assert f"{host}: agents-green is unhealthy; the old values are in use, no new one is left" in said(done)
     as_before(rotation, KEY, old)
     assert rotation.functions() == {"OPENAI_API_KEY": old}
     assert "rotate.promoted" not in rotation.actions()
+
+
+def test_a_host_that_does_not_go_back_keeps_the_new_value_valid(rotation: Rotation) -> None:
+    old = rotation.store.get(KEY)
+    (rotation.home / "standby.fails").write_text("0")
+    (rotation.home / "primary.fails").write_text("1")
+    done = rotation.rotate(KEY)
+    assert done.returncode == ExitCode.ROLLBACK_FAILED, done.stdout
+    assert "not undone: primary: Run what the record says: agents-blue is unhealthy" in said(done)
+    assert len(rotation.issuer(KEY).keys()) == 2, "primary serves with the new one"
+    assert rotation.store.get(KEY) == old
+    again = rotation.rotate(KEY)
+    assert again.returncode == ExitCode.ROLLED_BACK, again.stdout
+    as_before(rotation, KEY, old)
 
 
 @pytest.mark.parametrize(
@@ -221,8 +237,11 @@ def test_functions_that_can_not_be_set_leave_the_old_value_in_use(rotation: Rota
     old = rotation.store.get(KEY)
     (rotation.home / "functions.fails").touch()
     done = rotation.rotate(KEY)
-    assert done.returncode != ExitCode.OK, done.stdout
+    assert done.returncode == ExitCode.FAILED, done.stdout
     assert "the API answered 503" in said(done)
+    assert "New ones may still be valid at their issuers: openai-api-key (called icupa-test-rotate-" in said(
+        done
+    )
     assert rotation.store.get(KEY) == old
     assert old in {key["value"] for key in rotation.issuer(KEY).keys().values()}
     (rotation.home / "functions.fails").unlink()

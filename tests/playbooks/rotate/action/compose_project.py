@@ -10,7 +10,7 @@ from tests.playbooks.rotate.simulated import Host
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Takes what the module takes. The file `<host>.fails` in the home has the next change fail, once."""
+    """Takes what the module takes. The file `<host>.fails` in the home says how many changes go well yet."""
 
     _supports_check_mode = True
     _requires_connection = False
@@ -40,8 +40,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         ]
         broken = Path.home() / f"{host.name}.fails"
         if wrong and broken.exists() and not self._task.check_mode:
-            broken.unlink()
-            return {**result, "failed": True, "msg": f"{wrong[0]} is unhealthy"}
+            if not (left := int(broken.read_text())):
+                broken.unlink()
+                return {**result, "failed": True, "msg": f"{wrong[0]} is unhealthy"}
+            broken.write_text(str(left - 1))
         for name in [] if self._task.check_mode else wrong:
             host.make(name, services[name]["configuration"], beside=state == "beside")
         return {**result, "changed": bool(wrong), "reasons": reasons}

@@ -11,7 +11,10 @@ class ActionModule(real("secrets_in_use").ActionModule):  # type: ignore[misc]
     """The module's part is played by a directory."""
 
     def _execute_module(self, *_: Any, **named: Any) -> dict[str, Any]:
-        host, values = Host(named["task_vars"]["inventory_hostname"]), named["module_args"]["values"]
+        host, arguments = Host(named["task_vars"]["inventory_hostname"]), named["module_args"]
+        if named["module_name"] == "service_answers":
+            return self._answers(host, arguments["checks"])
+        values = arguments["values"]
         return {
             "changed": False,
             "found": {
@@ -19,3 +22,12 @@ class ActionModule(real("secrets_in_use").ActionModule):  # type: ignore[misc]
                 for service in host.containers()
             },
         }
+
+    @staticmethod
+    def _answers(host: Host, checks: list[dict[str, Any]]) -> dict[str, Any]:
+        wrong = [
+            check["service"]
+            for check in checks
+            if host.has(check["service"], f"METRICS_TOKEN={check['bearer']}") is (check.get("status") == 401)
+        ]
+        return {"failed": bool(wrong), "msg": f"{', '.join(wrong)} answers otherwise"}
