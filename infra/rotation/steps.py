@@ -153,15 +153,19 @@ class Steps:
         if wrong := self.readback(self.store.get_many(promoted)):
             raise RotationError(f"a fresh process reads another value of {', '.join(wrong)}: none is revoked")
 
+    def retire(self) -> None:
+        """Say that the old values are no longer valid: hosts that judge them themselves take them away."""
+        found = self._at(RotationPhase.PROMOTED)
+        if found:
+            self._enter(RotationPhase.REVOKED, *found)
+
     def revoke(self) -> None:
         """Make the old values invalid, see that they are refused, and forget them.
 
         Raises:
             RotationError: one is still accepted.
         """
-        found = self._at(RotationPhase.PROMOTED)
-        if found:
-            self._enter(RotationPhase.REVOKED, *found)
+        self.retire()
         for name, rotation in self._at(RotationPhase.REVOKED).items():
             if rotation.old_id is not None:
                 _ = self.lease()

@@ -29,7 +29,7 @@ NOT_UNDONE = "icupa_not_undone"
 LOST = "icupa_lost"
 VALUES = "icupa_values"
 """Variable of a host: which values all containers there have been seen to have."""
-_STATES = ("plan", "create", "offer", "verify", "promote", "revoke", "undo", "withdraw", "outcome")
+_STATES = ("plan", "create", "offer", "verify", "promote", "retire", "revoke", "undo", "withdraw", "outcome")
 _BEFORE_HOSTS = (RotationPhase.CREATING, RotationPhase.STAGED)
 
 
@@ -79,13 +79,12 @@ class ActionModule(ProcedureAction, ActionBase):
             case "offer":
                 return self._offer(call, steps)
             case "verify":
-                if behind := _without(call, "new") if _fact(call)["deliver"] else []:
-                    raise RotationError(f"{', '.join(behind)} did not say that all there have the new values")
-                steps.verify()
-                call.did("the new values work for their consumers, who all have them")
+                self._verify(call, steps)
             case "promote":
                 steps.promote()
                 call.did("the store gives the new values to everybody, a fresh process read them")
+            case "retire":
+                steps.retire()
             case "revoke":
                 steps.revoke()
                 call.did("the old values are revoked, and refused")
@@ -94,6 +93,13 @@ class ActionModule(ProcedureAction, ActionBase):
             case "withdraw":
                 self._withdraw(call, steps)
         return {"changed": True}
+
+    @staticmethod
+    def _verify(call: Call, steps: Steps) -> None:
+        if behind := _without(call, "new") if _fact(call)["deliver"] else []:
+            raise RotationError(f"{', '.join(behind)} did not say that all there have the new values")
+        steps.verify()
+        call.did("the new values work for their consumers, who all have them")
 
     def _plan(self, call: Call) -> dict[str, Any]:
         store, rotations = _store(call), call.record.state().rotations

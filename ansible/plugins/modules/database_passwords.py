@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 import re
+import shutil
 import subprocess
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -112,7 +113,9 @@ def run(command: list[str], given: str = "") -> str:
 
 
 def container(project: str, service: str) -> str | None:
-    """Id of the running container of a service."""
+    """Id of the running container of a service; None also where there is no engine yet."""
+    if shutil.which("docker") is None:
+        return None
     label = "label=com.docker.compose"
     filters = [
         f"--filter={label}.{key}={value}"

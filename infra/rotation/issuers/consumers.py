@@ -16,6 +16,7 @@ from infra.rotation.issuers.errors import OnHostsError
 from infra.rotation.issuers.http import Answer, Api
 from infra.rotation.issuers.model import Issued
 from infra.secrets.generators import Generator
+from infra.secrets.references import side
 from infra.services import agents, names
 from infra.services.model import Slot
 from infra.services.traefik import COOKIE_NAME, WEBHOOK_PATH
@@ -81,6 +82,18 @@ class Consumers:
 
     def revoke(self, id: str) -> None:  # noqa: A002 - the contract's word
         """See `Issuer.revoke`: it is what hosts are given no longer."""
+
+
+def turning(generate: Generator, in_use: Callable[[], str]) -> Generator:
+    """Generator of values of the side whose turn it is: not that of the one in use."""
+
+    def generated() -> str:
+        before = side(in_use())
+        while side(found := generate()) == before:
+            pass
+        return found
+
+    return generated
 
 
 def _connecting(environment: Environment, address: str) -> Callable[[], Any]:

@@ -70,6 +70,13 @@ class Environment:
             raise IssuerError(f"no host of {self.outputs.environment} has {name} in its {file}")
         return tuple(dict.fromkeys(map(str, found)))
 
+    @property
+    def services(self) -> set[str]:
+        """Services that every host runs, as Compose names them."""
+        projects = self.outputs.projects.values()
+        found = [set(project.get("compose", {}).get("services", {})) for project in projects]
+        return set.intersection(*found) if found else set()
+
     def _files(self, file: str) -> list[dict[str, Any]]:
         projects = self.outputs.projects.values()
         return [project.get("env_files", {}).get(file, {}) for project in projects]

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from infra.config.model import Rfc2136Dns
 from infra.outputs.model import StackOutputs
+from infra.rotation.databases import APP_PASSWORD
 from infra.rotation.issuers import checkers, consumers, openai, supabase, vercel
 from infra.rotation.issuers.environment import Environment, Web
 from infra.rotation.issuers.errors import NoIssuerError
@@ -14,7 +15,7 @@ from infra.rotation.issuers.http import Api
 from infra.rotation.issuers.model import Checker, Issuer, Values
 from infra.secrets.catalogue import CATALOGUE, Driver, Secret
 from infra.secrets.references import find, parse
-from infra.services import agents
+from infra.services import agents, names
 
 _PUT_IN = "put it into the store with `python -m infra.secretstore set`"
 _BY_HAND: Mapping[str, str] = MappingProxyType(
@@ -36,8 +37,8 @@ _BY_HAND_WITH: Mapping[Driver, str] = MappingProxyType(
         Driver.CLOUDFLARE: "make a token with the same permissions, {put_in}, delete the old one",
         Driver.DIGITALOCEAN: "make a token with the same scopes, {put_in}, delete the old one",
         Driver.SLACK: "add a webhook for the channel in the app's settings, {put_in}, remove the old one",
-        Driver.POSTGRES: "give the role the new password and {put_in} in the same maintenance",
-        Driver.REDIS: "give Redis the new password and {put_in} in the same maintenance",
+        Driver.POSTGRES: "give the role the new password where the database is run, and {put_in} at once",
+        Driver.REDIS: "give Redis the new password where it is run, and {put_in} at once",
         Driver.BACKUP: "make an identity, {put_in}, keep the old one as long as its backups",
         Driver.SIGNATURE: "sign the releases that are kept with the new key, then {put_in}",
         Driver.WORLD: "`make down` removes it with its stack, `make up` makes another",
@@ -153,12 +154,23 @@ def _nameserver(secret: Secret, environment: Environment) -> Checker:
     return checkers.TsigKey(config, secret.name)
 
 
+def _databases(secret: Secret, environment: Environment) -> Checker | None:
+    """Passwords of databases that the hosts run are ours; those told of them are asked on the hosts."""
+    services = environment.services
+    if not {names.POSTGRES, names.REDIS} <= services:
+        return None
+    generate = secret.generate
+    if secret.name == APP_PASSWORD:
+        generate = consumers.turning(secret.generate, lambda: environment.secrets.get(APP_PASSWORD))
+    return consumers.Consumers(environment, secret.name, generate, None)
+
+
 def _unused(secret: Secret, where: str) -> NoIssuerError:
     return _none(secret, f"{where} of this environment does not name it")
 
 
 _PROJECT_FILE = ".env"
-_Build = Callable[[Secret, Environment], Checker]
+_Build = Callable[[Secret, Environment], Checker | None]
 _BUILDERS: Mapping[Driver, _Build] = MappingProxyType(
     {
         Driver.OPENAI: _openai,
@@ -182,5 +194,7 @@ _BUILDERS: Mapping[Driver, _Build] = MappingProxyType(
             "OAuth",
         ),
         Driver.CONSUMERS: _consumers,
+        Driver.POSTGRES: _databases,
+        Driver.REDIS: _databases,
     }
 )

@@ -45,6 +45,17 @@ class Host:
         found: dict[str, dict[str, str]] = json.loads(self._file.read_text())
         return found
 
+    def databases(self) -> dict[str, dict[str, str]]:
+        """Passwords of PostgreSQL's roles, and those that Redis accepts."""
+        file = self.directory / "databases.json"
+        found: dict[str, dict[str, str]] = {"postgres": {}, "redis": {}}
+        return json.loads(file.read_text()) if file.exists() else found
+
+    def set_databases(self, databases: dict[str, dict[str, str]]) -> None:
+        """They accept these from now on."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "databases.json").write_text(json.dumps(databases))
+
     def write(self, path: str, content: bytes) -> bool:
         """A file of the project; whether it was changed."""
         file = self.directory / "files" / path

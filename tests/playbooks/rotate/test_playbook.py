@@ -29,6 +29,7 @@ from tests.system.killing import Step, kill_after, spread, trace
 HERE = Path(__file__).resolve().parent
 PLAYBOOK = REPOSITORY / "ansible" / "playbooks" / "rotate.yml"
 KEY, COOKIE, METRICS = "openai-api-key", "oauth2-proxy-cookie-secret", "metrics-token"
+POSTGRES, REDIS = "postgres-app-password", "redis-password"
 HOSTS = ("primary", "standby")
 HERE_OPTIONS = {
     "ansible_connection": "local",
@@ -178,6 +179,56 @@ def test_what_services_share_is_replaced_too(rotation: Rotation) -> None:
     assert len(offered) == 1, "both together"
 
 
+def accepted(rotation: Rotation) -> dict[str, tuple[str, str]]:
+    """The one login of the service and its password, and the one password of Redis, by host."""
+    found = {}
+    for host in rotation.hosts():
+        databases = host.databases()
+        ((login, password),) = [
+            (role, password)
+            for role, password in databases["postgres"].items()
+            if role in ("agents", "agents_a", "agents_b")
+        ]
+        (redis,) = databases["redis"]
+        assert password == rotation.store.get(POSTGRES)
+        assert (f"DATABASE_USER={login}\n") in host.read("agents-service.env")
+        found[host.name] = (login, redis)
+    return found
+
+
+def test_databases_accept_both_passwords_until_nobody_has_the_old_one(rotation: Rotation) -> None:
+    before = accepted(rotation)
+    old = rotation.store.get_many([POSTGRES, REDIS])
+    databases = {
+        host.name: {name: each for name, each in host.containers().items() if name in ("postgres", "redis")}
+        for host in rotation.hosts()
+    }
+    done = rotation.rotate(f"{POSTGRES},{REDIS}")
+    assert done.returncode == ExitCode.OK, done.stdout
+    after = accepted(rotation)
+    for host in rotation.hosts():
+        assert after[host.name][0] != before[host.name][0], "the other role has its turn"
+        assert after[host.name][1] == rotation.store.get(REDIS) != before[host.name][1]
+        assert host.has("agents-green", after[host.name][1])
+        running = host.containers()
+        assert {name: running[name] for name in databases[host.name]} == databases[host.name], "made anew"
+    assert rotation.lost() == ""
+    assert rotation.record.state().rotations == {}
+    assert [value for value in old.values() if value in done.stdout] == []
+    again = rotation.play(HERE / "prepare.yml", "-e", json.dumps(HERE_OPTIONS))
+    assert "changed=0" in again.stdout, again.stdout
+
+
+def test_databases_go_back_with_a_host_that_does_not_take_it(rotation: Rotation) -> None:
+    before, old = accepted(rotation), rotation.store.get(POSTGRES)
+    (rotation.home / "standby.fails").touch()
+    done = rotation.rotate(POSTGRES)
+    assert done.returncode == ExitCode.ROLLED_BACK, done.stdout
+    assert rotation.store.get(POSTGRES) == old
+    assert accepted(rotation) == before
+    assert rotation.lost() == ""
+
+
 def test_only_the_login_is_touched_for_what_only_it_reads(rotation: Rotation) -> None:
     assert rotation.rotate(COOKIE).returncode == ExitCode.OK
     in_use(rotation, COOKIE, ("oauth2-proxy",))
@@ -256,7 +307,7 @@ def test_functions_that_can_not_be_set_leave_the_old_value_in_use(rotation: Rota
         ("openai-api-kye", "did you mean openai-api-key?"),
         ("openai-api-kye,redis-pasword", "redis-password?"),
         ("slack-token", "slack-token has no value yet"),
-        ("postgres-app-password,redis-password", "redis-password: issuer test makes no value"),
+        ("postgres-app-password,tsig-acme", "tsig-acme: issuer test makes no value"),
     ],
 )
 def test_what_can_not_be_rotated_is_refused_before_anything_is_touched(
@@ -287,7 +338,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(rotation: Rotation) -> No
     assert "primary: the service in green, at sha256:111111111111 (slot)" in told
     assert "standby: oauth2-proxy (beside)" in told
     assert "primary: prometheus (anew)" in told
-    assert "redis-password: issuer test makes no value" in told
+    assert "tsig-acme: issuer test makes no value" in told
     assert (rotation.record.last_event(), rotation.store.version()) == (events, version)
     assert [host.containers() for host in rotation.hosts()] == containers
     assert rotation.functions() == {}

@@ -8,15 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.rotation.issuers import NoIssuerError
+from infra.rotation.issuers import Issuer, NoIssuerError, issuer
 from infra.supabase import SupabaseError
 from tests.issuing import FileIssuer
 from tests.playbooks.rotate.simulated import real
 
 _real = real("rotate")
 
+DATABASES = ("postgres-app-password", "redis-password")
 
-def _issuer(name: str, *_: object) -> FileIssuer:
+
+def _issuer(name: str, *known: Any) -> Issuer:
+    if name in DATABASES:
+        return issuer(name, *known)
     file = Path.home() / "issuers" / f"{name}.json"
     if not file.exists():
         raise NoIssuerError(name, "test", "ask somebody")

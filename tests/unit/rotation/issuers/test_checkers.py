@@ -45,9 +45,13 @@ MADE_BY_PROGRAM = {
     "whatsapp-verify-token",
     "oauth2-proxy-cookie-secret",
     "metrics-token",
+    "postgres-app-password",
+    "postgres-owner-password",
+    "postgres-superuser-password",
+    "redis-password",
 }
 ONLY_ON_LOCAL = {"whatsapp-app-secret"}
-NOBODY_JUDGES = (Driver.POSTGRES, Driver.REDIS, Driver.BACKUP, Driver.SIGNATURE, Driver.WORLD)
+NOBODY_JUDGES = (Driver.BACKUP, Driver.SIGNATURE, Driver.WORLD)
 
 
 def made(stack: StackOutputs) -> set[str]:

@@ -20,10 +20,12 @@ from infra.rotation.issuers import (
     Issuer,
     IssuerGarbageError,
     IssuerUnavailableError,
+    NoIssuerError,
     OnHostsError,
     issuer,
 )
 from infra.rotation.issuers.consumers import Consumers, metrics_check
+from infra.secrets.references import side
 from infra.services.context import Context
 from infra.services.model import Slot
 from reference.agents_service.app import Parts, create_app
@@ -133,6 +135,26 @@ def test_the_token_of_metrics_is_tried_on_the_hosts(local_outputs: StackOutputs)
         consumers.accepts(CANARY)
     check = metrics_check(Slot.GREEN, CANARY)
     assert (check["service"], check["path"], check["bearer"]) == ("agents-green", "/metrics", CANARY)
+
+
+@pytest.mark.parametrize("old", ["one", "two", "three", "four"])
+def test_a_password_of_the_service_is_of_the_other_role(local_outputs: StackOutputs, old: str) -> None:
+    secrets = Secrets({"postgres-app-password": old})
+    made = issuer("postgres-app-password", local_outputs, secrets, web=Wire({}))
+    for _ in range(10):
+        assert side(made.create(LABEL).value) != side(old)
+
+
+@pytest.mark.parametrize("name", ["postgres-app-password", "postgres-owner-password", "redis-password"])
+def test_databases_that_somebody_else_runs_are_given_passwords_by_hand(
+    local_outputs: StackOutputs, name: str
+) -> None:
+    with pytest.raises(OnHostsError):
+        driver(name, local_outputs, Wire({})).accepts(CANARY)
+    project = {"compose": {"services": {"agents-blue": {}}}}
+    elsewhere = local_outputs.model_copy(update={"projects": {"primary": project}})
+    with pytest.raises(NoIssuerError, match=r"give .* the new password where"):
+        issuer(name, elsewhere, Secrets())
 
 
 # --- the login
