@@ -87,7 +87,7 @@ def asked(text: str, entries: Mapping[str, Entry], at: datetime) -> Asked:
             if word not in entries:
                 wrong.append(f"{word} has no value yet: there is nothing to replace")
     if wrong:
-        raise RotationError(f"{'; '.join(wrong)}. Accepted: names of secrets, {DUE} or {ALL}")
+        raise RotationError(f"{'; '.join(wrong)} (accepted: names of secrets, {DUE} or {ALL})")
     return Asked(tuple(dict.fromkeys(words)), named=True)
 
 

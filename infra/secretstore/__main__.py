@@ -183,6 +183,10 @@ def _where(options: argparse.Namespace, console: Console) -> None:
     else:
         age = Age(entry, datetime.now(UTC))
         told = [("set", f"{entry.created_at:{_DATE}} by {entry.by}, {age.days} d ago"), ("due", _due(age))]
+        told += [("rotation", "another value is staged")] if entry.next else []
+        told += (
+            [("rotation", "the value before it is not forgotten yet")] if entry.previous is not None else []
+        )
     overlap = "yes" if rotation.overlap.possible else "no"
     facts = [
         ("source", f"{store.where}: wins, because {named} names it and nothing else is asked"),

@@ -43,7 +43,7 @@ class Entry:
     """What is known of a stored secret without its value.
 
     `issued`, `next`, `previous`: its issuer's names of the value in use, of one that is staged to take its
-    place, and of the one whose place it took; None where there is none, or nobody knows.
+    place, and of the one whose place it took; None where there is none, or nobody knows it.
     """
 
     name: str
@@ -252,7 +252,7 @@ class SopsStore:
                 item["by"],
                 item.get("issued"),
                 item.get(NEXT, {}).get("issued"),
-                item.get(PREVIOUS, {}).get("issued"),
+                item[PREVIOUS].get("issued", "") if PREVIOUS in item else None,
             )
             for name, item in document.get("secrets", {}).items()
         }

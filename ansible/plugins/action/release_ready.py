@@ -20,10 +20,16 @@ class ActionModule(ProcedureAction, ActionBase):
 
     def work(self, call: Call) -> dict[str, Any]:
         """Judge; changes nothing."""
-        serving = call.record.state().host(call.host).active_slot
+        state = call.record.state()
+        serving = state.host(call.host).active_slot
         accept = call.arguments["accept_unhealthy"]
         found = deploy.not_ready(call.arguments["reasons"], serving, accept_unhealthy=accept)
         if found:
+            if rotating := [name for name, rotation in state.rotations.items() if rotation.offered]:
+                raise ProcedureError(
+                    f"{call.host} is in the middle of a rotation that was not ended: end it first,"
+                    f" rotate.yml -e secret={','.join(rotating)}"
+                )
             raise ProcedureError(
                 f"{call.host} is not what stack and record say: {'; '.join(found)}. Run the site play first;"
                 " where the release itself is ill, roll back, or say -e accept_unhealthy=true to replace it"

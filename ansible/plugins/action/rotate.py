@@ -232,7 +232,7 @@ class ActionModule(ProcedureAction, ActionBase):
             [] if call.check else [name for name in fact["names"] if name not in left],
             left,
             _said(fact) if failure is None else f"{failure.step}: {failure.message}",
-            delivered=bool(fact["delivered"]),
+            delivered=bool(fact["delivered"] or fact["undoing"]),
             not_undone={name: said for name in hosts if (said := str(known[name].get(NOT_UNDONE) or ""))},
             lost=[name for name in hosts if known[name].get(LOST)],
             hands=fact["by_hand"],
