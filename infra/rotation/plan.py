@@ -37,6 +37,8 @@ class How(StrEnum):
 
 _HOW = {
     names.AGENTS: How.SLOT,
+    # A slot migrates before it starts.
+    names.MIGRATE: How.SLOT,
     names.OAUTH2_PROXY: How.BESIDE,
     names.PROMETHEUS: How.ANEW,
     names.OTEL_COLLECTOR: How.ANEW,

@@ -215,7 +215,9 @@ def test_login_is_what_docker_reads() -> None:
         ("oauth2-proxy-cookie-secret", ("oauth2-proxy",)),
         ("metrics-token", ("agents-blue", "agents-green", "prometheus")),
         ("otlp-token", ("otel-collector",)),
-        ("postgres-owner-password", ("migrate-blue", "migrate-green", "postgres")),
+        ("postgres-owner-password", ("migrate-blue", "migrate-green")),
+        ("postgres-app-password", ("agents-blue", "agents-green")),
+        ("redis-password", ("agents-blue", "agents-green")),
         ("slack-webhook-status", ()),
     ],
 )

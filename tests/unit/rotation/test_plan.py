@@ -68,11 +68,13 @@ def test_services_take_it_as_they_can() -> None:
     found = plan.delivery("metrics-token", ("agents-blue", "agents-green", "prometheus"))
     assert found.services == {How.SLOT: ("agents-blue", "agents-green"), How.ANEW: ("prometheus",)}
     assert plan.delivery(COOKIE, ("oauth2-proxy",)).services == {How.BESIDE: ("oauth2-proxy",)}
+    owner = plan.delivery("postgres-owner-password", ("migrate-blue", "migrate-green"))
+    assert owner.in_slots, "a slot migrates before it starts"
     joined = plan.together([found, plan.delivery(COOKIE, ("oauth2-proxy",)), found])
     assert joined.services == {**found.services, How.BESIDE: ("oauth2-proxy",)}
 
 
-@pytest.mark.parametrize("service", ["traefik", "postgres", "redis", "migrate-blue"])
+@pytest.mark.parametrize("service", ["traefik", "postgres", "redis"])
 def test_what_can_not_take_it_while_it_serves_is_refused(service: str) -> None:
     with pytest.raises(RotationError, match=f"{service} reads it"):
         plan.delivery(KEY, ("agents-blue", service))
