@@ -39,6 +39,13 @@ def shared(rotations: Mapping[str, Rotation], *, ending: bool) -> tuple[str, ...
     )
 
 
+def needed(project: Mapping[str, Any]) -> tuple[str, ...]:
+    """Secrets that the databases of a rendered project have; none where somebody else runs them."""
+    services = project.get("compose", {}).get("services", {})
+    postgres = (APP_PASSWORD, *OWN_ROLES) if names.POSTGRES in services else ()
+    return (*postgres, *((REDIS_PASSWORD,) if names.REDIS in services else ()))
+
+
 def passwords(
     project: Mapping[str, Any],
     resolve: Callable[[str], str],

@@ -10,7 +10,7 @@ from ansible.plugins.action import ActionBase
 from infra.procedures import lease
 from infra.procedures.action import Call, ProcedureAction
 from infra.record import NotBootstrappedError, Rotation
-from infra.rotation.databases import SECRETS, passwords, shared
+from infra.rotation.databases import needed, passwords, shared
 from infra.secrets.references import reference
 from infra.secretstore import SecretStoreError, SopsStore, open_store
 from infra.site.secrets import SecretsError, open_resolver
@@ -36,15 +36,15 @@ class ActionModule(ProcedureAction, ActionBase):
     def work(self, call: Call) -> dict[str, Any]:
         """Tell the host."""
         given = call.arguments
+        project = lease.plain(call.variables["icupa_project"])
+        if not (names := needed(project)):
+            return {}
         rotations = _rotations(call)
         keep = None if given["state"] == "accepted" else shared(rotations, ending=given["ending"])
-        references = [reference(name) for name in SECRETS]
+        references = [reference(name) for name in names]
         resolve = open_resolver(call.outputs.secretstore, call.stack, call.outputs.record, references)
         store = open_store(call.outputs.secretstore, call.stack, record=call.outputs.record)
-        project = lease.plain(call.variables["icupa_project"])
-        wanted = passwords(project, resolve, {name: _known(store, name) for name in SECRETS}, keep)
-        if not wanted:
-            return {}
+        wanted = passwords(project, resolve, {name: _known(store, name) for name in names}, keep)
         result: dict[str, Any] = self._execute_module(
             module_name="database_passwords",
             module_args={"project": given["project"], "fence": given["fence"], **wanted},

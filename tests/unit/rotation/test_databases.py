@@ -13,7 +13,7 @@ from infra.config.load import load_file
 from infra.paths import REPOSITORY
 from infra.record import Rotation, RotationPhase
 from infra.record.model import now
-from infra.rotation.databases import APP_PASSWORD, REDIS_PASSWORD, SECRETS, login, passwords, shared
+from infra.rotation.databases import APP_PASSWORD, REDIS_PASSWORD, SECRETS, login, needed, passwords, shared
 from infra.runtimes.compose import render
 from infra.secrets import references
 from infra.services.context import Context
@@ -61,7 +61,7 @@ def test_every_password_that_a_database_is_given_is_one_that_it_is_told(project:
         if file["path"].startswith(("secrets/postgres/", "secrets/redis/"))
         for name in references.find(file["content"])
     }
-    assert live == set(SECRETS)
+    assert live == set(SECRETS) == set(needed(project))
     wanted = passwords(project, resolve, {}, ())
     told = {role["password"] for role in wanted["postgres"]["roles"]} | {wanted["redis"]["password"]}
     assert told == set(VALUES.values())
@@ -99,7 +99,9 @@ def test_during_a_rotation_two_are_valid_until_the_old_one_is_revoked(phase: Rot
 
 
 def test_a_project_without_databases_is_told_nothing() -> None:
-    assert passwords({"compose": {"services": {"agents": {}}}}, resolve, {}, ()) == {}
+    bare: dict[str, Any] = {"compose": {"services": {"agents": {}}}}
+    assert needed(bare) == ()
+    assert passwords(bare, resolve, {}, ()) == {}
 
 
 def test_images_and_the_program_agree_on_sides() -> None:

@@ -399,6 +399,22 @@ def test_a_store_that_can_not_be_written_leaves_the_old_value_in_use(
     as_before(world, KEY)
 
 
+def test_old_values_are_said_to_be_invalid_before_anybody_makes_them_so(world: World) -> None:
+    taken = steps(world)
+    taken.begin(taken.old_ids((KEY, TOKEN)), ENVIRONMENT)
+    taken.create()
+    taken.offer({})
+    taken.verify()
+    taken.promote()
+    taken.retire()
+    assert set(world.phases().values()) == {RotationPhase.REVOKED}
+    assert {OLD[name] in world.values(name) for name in OLD} == {True}
+    assert not taken.undo(), "there is no way back from here"
+    taken.revoke()
+    assert world.phases() == {}
+    assert {OLD[name] in world.values(name) for name in OLD} == {False}
+
+
 def test_nothing_is_revoked_that_a_fresh_process_does_not_read(world: World) -> None:
     taken = steps(world, readback=list)
     with pytest.raises(RotationError, match="a fresh process reads another value of openai-api-key"):
