@@ -98,10 +98,12 @@ class Store:
 
     def delete_where(self, kind: str, field: str, value: object) -> bool:
         """Delete the documents of a kind whose `field` is `value`; tell whether there was one."""
-        cursor = self._connection.execute(
-            "DELETE FROM documents WHERE kind = ? AND json_extract(body, '$.' || ?) = ?", (kind, field, value)
-        )
-        return cursor.rowcount > 0
+        with self._alone:
+            cursor = self._connection.execute(
+                "DELETE FROM documents WHERE kind = ? AND json_extract(body, '$.' || ?) = ?",
+                (kind, field, value),
+            )
+            return cursor.rowcount > 0
 
     def all(self, kind: str) -> list[Document]:
         """Return every document of a kind, oldest first."""
