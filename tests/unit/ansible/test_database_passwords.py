@@ -188,6 +188,12 @@ def test_a_role_whose_turn_comes_again_is_given_the_new_password(servers: Server
     assert not servers.logs_in("agents_a", OLD)
 
 
+def test_a_role_that_has_one_password_is_given_another(servers: Servers) -> None:
+    assert servers.postgres("agents_a", NEW) == ["role agents_a logs in with the password that it must have"]
+    assert servers.logs_in("agents_a", NEW)
+    assert not servers.logs_in("agents_a", OLD)
+
+
 def test_redis_accepts_two_and_then_one(servers: Servers) -> None:
     assert servers.redis(NEW, OLD, NEW) == ["Redis accepts also the one that it must have"]
     assert servers.state["hashes"] == [digest(OLD), digest(NEW)]
