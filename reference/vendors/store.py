@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,9 +42,14 @@ def new_id(prefix: str, octets: int = 12) -> str:
 
 
 class Store:
-    """Documents by kind and id, in the order in which they were made."""
+    """Documents by kind and id, in the order in which they were made.
+
+    Who calls is checked in threads beside the event loop, so one thread at a time has the connection: two
+    that step one statement find nothing, or something broken.
+    """
 
     def __init__(self, path: Path | str) -> None:
+        self._alone = threading.RLock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
@@ -55,35 +61,40 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing of what happens inside."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        """All or nothing of what happens inside; nobody else sees it before it is all there."""
+        with self._alone:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     def put(self, kind: str, key: str, document: Document) -> Document:
         """Add a document, or replace it in its place; return it."""
-        self._connection.execute(
-            "INSERT INTO documents (kind, id, body) VALUES (?, ?, ?)"
-            " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
-            (kind, key, json.dumps(document)),
-        )
+        body = json.dumps(document)
+        with self._alone:
+            self._connection.execute(
+                "INSERT INTO documents (kind, id, body) VALUES (?, ?, ?)"
+                " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
+                (kind, key, body),
+            )
         return document
 
     def get(self, kind: str, key: str) -> Document | None:
         """Return a document, or None."""
-        row = self._connection.execute(
-            "SELECT body FROM documents WHERE kind = ? AND id = ?", (kind, key)
-        ).fetchone()
+        with self._alone:
+            row = self._connection.execute(
+                "SELECT body FROM documents WHERE kind = ? AND id = ?", (kind, key)
+            ).fetchone()
         return None if row is None else json.loads(row[0])
 
     def delete(self, kind: str, key: str) -> bool:
         """Delete a document; tell whether there was one."""
-        cursor = self._connection.execute("DELETE FROM documents WHERE kind = ? AND id = ?", (kind, key))
-        return cursor.rowcount > 0
+        with self._alone:
+            cursor = self._connection.execute("DELETE FROM documents WHERE kind = ? AND id = ?", (kind, key))
+            return cursor.rowcount > 0
 
     def delete_where(self, kind: str, field: str, value: object) -> bool:
         """Delete the documents of a kind whose `field` is `value`; tell whether there was one."""
@@ -94,9 +105,10 @@ class Store:
 
     def all(self, kind: str) -> list[Document]:
         """Return every document of a kind, oldest first."""
-        rows = self._connection.execute(
-            "SELECT body FROM documents WHERE kind = ? ORDER BY position", (kind,)
-        )
+        with self._alone:
+            rows = self._connection.execute(
+                "SELECT body FROM documents WHERE kind = ? ORDER BY position", (kind,)
+            ).fetchall()
         return [json.loads(body) for (body,) in rows]
 
     def find(self, kind: str, field: str, value: object) -> Document | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
+from reference.vendors.store import Store
 from tests.unit.vendors.conftest import Double, start
 
 MODELS = "/openai/v1/models"
@@ -74,3 +76,16 @@ def test_no_credential_is_stored_in_clear_text(double: Double) -> None:
     contents = b"".join(path.read_bytes() for path in double.database.parent.iterdir())
     assert b"sk-proj-first-key-of-the-service" not in contents
     assert b"xoxb-first" not in contents
+
+
+def test_what_is_half_done_is_seen_by_nobody_else(tmp_path: Path) -> None:
+    """And so no two threads ever have the connection at once."""
+    store = Store(tmp_path / "vendors.sqlite")
+    with ThreadPoolExecutor(1) as other:
+        with store.transaction():
+            store.put("kind", "key", {"half": True})
+            seen = other.submit(store.get, "kind", "key")
+            assert wait([seen], timeout=0.2).not_done
+            store.put("kind", "key", {"half": False})
+        assert seen.result(timeout=10) == {"half": False}
+    store.close()
