@@ -7,9 +7,11 @@ import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import yaml
 
+from ansible.plugins.action import ActionBase
 from infra.paths import REPOSITORY
 
 _ACTIONS = REPOSITORY / "ansible" / "plugins" / "action"
@@ -24,6 +26,18 @@ def real(name: str) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class AllIsWell(ActionBase):  # type: ignore[misc]
+    """An action that asks nobody."""
+
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What those return that ask somebody, as far as it is read."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        return {**result, "evidence": {}}
 
 
 class Host:

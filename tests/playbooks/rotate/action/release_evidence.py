@@ -1,18 +1,5 @@
 """Test only: all is well."""
 
-from __future__ import annotations
+from tests.playbooks.rotate.simulated import AllIsWell as ActionModule
 
-from typing import Any
-
-from ansible.plugins.action import ActionBase
-
-
-class ActionModule(ActionBase):  # type: ignore[misc]
-    """Asks nobody."""
-
-    _supports_check_mode = True
-    _requires_connection = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        return {**result, "evidence": {}}
+__all__ = ["ActionModule"]
