@@ -393,3 +393,22 @@ def test_killed_after_a_step_the_same_command_ends_it(
     assert in_use(rotation, secret, services) != old
     assert rotation.lost() == ""
     assert rotation.record.verify().ok
+
+
+@pytest.mark.parametrize("part", range(KILLED))
+def test_killed_after_a_step_databases_accept_what_serves(
+    rotation: Rotation, steps_of: Callable[[str], list[Step]], part: int
+) -> None:
+    old, steps = rotation.store.get(POSTGRES), steps_of(POSTGRES)
+    command = rotation.command(PLAYBOOK, *rotation.options(POSTGRES))
+    kill_after(spread(steps, KILLED)[part], command, rotation.environment)
+    for host in rotation.hosts():
+        slot = rotation.record.state().host(host.name).active_slot
+        given = host.containers()[f"agents-{slot}"]["given"]
+        logins = host.databases()["postgres"].items()
+        assert any(f"DATABASE_USER={role}\n" in given and password in given for role, password in logins)
+    again = rotation.rotate(POSTGRES)
+    assert again.returncode == ExitCode.OK, again.stdout
+    accepted(rotation)
+    assert rotation.store.get(POSTGRES) != old
+    assert rotation.lost() == ""
