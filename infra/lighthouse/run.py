@@ -82,7 +82,10 @@ def measure(page: Page, programs: Browser, timeout: float = TIMEOUT) -> Measurem
         trusting(home, page.trust, programs, user)
         with _chromium(home, page, programs, user) as port:
             left = timeout - (time.monotonic() - began)
-            report = _lighthouse(page.url, port, programs, home, left)
+            try:
+                report = _lighthouse(page.url, port, programs, home, left)
+            except subprocess.TimeoutExpired:
+                raise LighthouseError(f"{page.url} was not measured within {timeout:g} s") from None
     return parse(report, time.monotonic() - began)
 
 
@@ -196,8 +199,6 @@ def _lighthouse(url: str, port: int, programs: Browser, home: Path, timeout: flo
     )
     try:
         said, _ = process.communicate(timeout=max(1.0, timeout))
-    except subprocess.TimeoutExpired:
-        raise LighthouseError(f"{url} was not measured within {timeout:.0f} s") from None
     finally:
         _end(process)
     if process.returncode != 0 or not report.is_file():
