@@ -122,7 +122,7 @@ def check_schema(settings: MigrationSettings) -> str:
 @contextmanager
 def _connected(to: Connection, settings: MigrationSettings) -> Iterator[Database]:
     """One transaction, committed at the end."""
-    known = {
+    known: dict[str, Any] = {
         "host": to.host,
         "port": to.port,
         "dbname": to.database,

@@ -14,9 +14,8 @@ from starlette.types import ASGIApp
 from .drain import Drain
 from .logs import get_logger
 
-KEEP_ALIVE_SECONDS = (
-    75  # longer than the proxy's idle limit: the proxy, not the server, ends idle connections
-)
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the proxy in front (60 s): the one that sends requests is to end idle connections."""
 
 
 class DrainingServer(uvicorn.Server):
