@@ -84,13 +84,20 @@ def test_smoke_changes_something() -> None:
     assert Name.MIGRATE not in READ_ONLY
 
 
-def test_smoke_is_told_slot_and_commit() -> None:
-    assert smoke_environment(Slot.GREEN, CHECKED) == {
+def test_smoke_alone_is_run_in_the_slot_that_has_just_been_started() -> None:
+    inside = [name for name in Name if one_off(name, Commands(), Slot.BLUE, REFERENCE).inside]
+    assert inside == [Name.SMOKE]
+
+
+def test_smoke_is_told_slot_and_commit_and_what_is_off() -> None:
+    switches = {"FEATURE_AGENT_CHAT": "false"}
+    assert smoke_environment(Slot.GREEN, CHECKED, switches) == {
+        **switches,
         "AGENTS_URL": "http://agents-green:8080",
         "SMOKE_EXPECT_GIT_SHA": "c" * 40,
     }
     nameless = CHECKED.model_copy(update={"git_sha": UNKNOWN})
-    assert list(smoke_environment(Slot.GREEN, nameless)) == ["AGENTS_URL"]
+    assert list(smoke_environment(Slot.GREEN, nameless, {})) == ["AGENTS_URL"]
 
 
 def test_secrets_are_not_shown() -> None:
