@@ -103,7 +103,7 @@ FAILING_SMOKE = Recipe(
 """Ready, and right in all that the load asks; only looking up a customer fails."""
 WRONG_SCHEMA = Recipe(
     "wrong schema",
-    {CUSTOMIZE: 'from agents_service import schema\n\nschema.REVISION = "9999"\n'},
+    {CUSTOMIZE: 'from agents_service import revision\n\nrevision.REVISION = "9999"\n'},
     {SCHEMA_LABEL: "9999"},
 )
 """Needs a schema that nothing makes, says so in its label, and is never ready."""

@@ -1,4 +1,4 @@
-"""The application's own commands, as one-off containers of the release's image on a host (DEP-1, DEP-5)."""
+"""The application's own commands, run from the release's image on a host (DEP-1, DEP-5)."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ class Name(StrEnum):
 
 READ_ONLY = frozenset({Name.MIGRATION_PLAN, Name.CHECK_SCHEMA, Name.FLAGS_LIST})
 """Commands that a dry run runs too; smoke is none, it makes and voids a voucher."""
+_INSIDE = frozenset({Name.SMOKE})
+"""Commands that run in the container of the slot where it has the release: it has just been started, and a
+container more would cost the requests what it takes to make. Others must not depend on which slot runs.
+"""
 _ALONE = {Name.FLAGS_SET: "flags", Name.FLAGS_DISABLE: "flags"}
 """Commands of which one at a time runs, whichever: turning a flag off ends what is still turning one on."""
 OWNERS = frozenset({Name.MIGRATE, Name.MIGRATION_PLAN})
@@ -48,7 +52,8 @@ OWNERS = frozenset({Name.MIGRATE, Name.MIGRATION_PLAN})
 class OneOff:
     """One run of a command; `service` is that of the Compose project whose definition it gets.
 
-    `variables` override those of the project for this run; `environment` and `secrets` are the command's own.
+    `inside`: in the service's own container where one runs with the image. `variables` override those of the
+    project for this run; `environment` and `secrets` are the command's own.
     """
 
     container: str
@@ -58,6 +63,7 @@ class OneOff:
     command: tuple[str, ...]
     variables: Mapping[str, str]
     read_only: bool
+    inside: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -77,6 +83,7 @@ class OneOff:
             "environment": dict(self.environment),
             "secrets": dict(self.secrets),
             "read_only": self.read_only,
+            "inside": self.inside,
         }
 
 
@@ -100,15 +107,19 @@ def one_off(
         command=(*getattr(commands, name), *arguments),
         variables={image_variable(slot): reference},
         read_only=name in READ_ONLY,
+        inside=name in _INSIDE,
         environment=environment or {},
         secrets=secrets or {},
     )
 
 
-def smoke_environment(slot: Slot, checked: Checked) -> dict[str, str]:
-    """What the smoke suite is told to test: one slot, inside the host, as the release that it must be."""
+def smoke_environment(slot: Slot, checked: Checked, switches: Mapping[str, str]) -> dict[str, str]:
+    """What the smoke suite is told to test: one slot, inside the host, as the release that it must be.
+
+    `switches` as texts: those of a container are as old as it is.
+    """
     expected = {} if checked.git_sha == UNKNOWN else {"SMOKE_EXPECT_GIT_SHA": checked.git_sha}
-    return {"AGENTS_URL": f"http://{slot_name(slot)}:{names.AGENTS_PORT}", **expected}
+    return {"AGENTS_URL": f"http://{slot_name(slot)}:{names.AGENTS_PORT}", **expected, **switches}
 
 
 def smoke_token(outputs: StackOutputs, stack: str) -> str:

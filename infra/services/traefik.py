@@ -41,6 +41,11 @@ _STORAGE = "/var/lib/traefik"
 _DNS_SECRET_PATH = f"{names.SECRETS_PATH}/acme-dns"
 _RESOLVER = "letsencrypt"
 INGRESS_CLASS = "traefik"
+IDLE_SECONDS = 60
+"""How long the proxy keeps an idle connection to a service: less than the service does (75 s).
+
+Where the service gives up first, a request may be sent on a connection that has just been closed.
+"""
 _LARGEST_BODY = 1024 * 1024
 """Bytes of a request that can be sent a second time; the service refuses larger ones."""
 
@@ -337,6 +342,7 @@ def _static(providers: dict[str, Any], certificates: dict[str, Any]) -> dict[str
             ),
             "internal": _entry_point(names.TRAEFIK_INTERNAL_PORT),
         },
+        "serversTransport": {"forwardingTimeouts": {"idleConnTimeout": f"{IDLE_SECONDS}s"}},
         "providers": providers,
         **certificates,
         "ping": {"entryPoint": "internal"},

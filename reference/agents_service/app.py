@@ -35,7 +35,7 @@ from .metrics import Metrics
 from .middleware import AuthenticationMiddleware, RequestMiddleware
 from .model_api import ModelApi
 from .realtime import Realtime
-from .schema import REVISION
+from .revision import REVISION
 from .store import PostgresStore, Store
 from .switches import Switches
 from .telemetry import Telemetry

@@ -7,7 +7,8 @@ settings that it needs. Values are never part of an error message.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -21,14 +22,11 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from . import SERVICE_NAME
+from .errors import CommandError
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
-
-EX_CONFIG = 78  # sysexits.h: configuration error
 
 SWITCHES = (
     "AI_REALTIME_ENABLED",
@@ -40,8 +38,10 @@ SWITCHES = (
 )
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(CommandError):
     """All that is wrong with the environment, one line a variable."""
+
+    status = 78  # sysexits.h: configuration error
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         self.problems = dict(sorted(problems.items()))
@@ -112,6 +112,18 @@ class _Base(BaseSettings):
         return init_settings, env_settings, _SecretFiles(settings_cls)
 
 
+@dataclass(frozen=True)
+class Connection:
+    """How to connect to PostgreSQL; `options` are further parameters of libpq."""
+
+    host: str | None
+    port: int | None
+    database: str | None
+    user: str | None
+    password: str | None = field(repr=False)
+    options: Mapping[str, str | Sequence[str]] = field(default_factory=dict, repr=False)
+
+
 class DatabaseSettings(_Base):
     """PostgreSQL as the application role: one URL, or its parts."""
 
@@ -127,30 +139,21 @@ class DatabaseSettings(_Base):
     @model_validator(mode="after")
     def _one_way_to_connect(self) -> Self:
         if self.database_url is not None:
-            try:
-                url = make_url(self.database_url.get_secret_value())
-            except ArgumentError:
-                raise ValueError("DATABASE_URL: must be a postgresql:// URL") from None
-            if not url.drivername.startswith("postgres"):
-                raise ValueError("DATABASE_URL: must be a postgresql:// URL")
+            _of_url("DATABASE_URL", self.database_url)
         elif not self.database_host or not self.database_user:
             raise ValueError("DATABASE_URL: is missing (or give DATABASE_HOST and DATABASE_USER)")
         return self
 
-    def application_url(self) -> URL:
-        """Return the URL of the application role, for SQLAlchemy's psycopg driver."""
+    def application(self) -> Connection:
+        """Return how to connect as the application role."""
         if self.database_url is not None:
-            return make_url(self.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
-        return self._url(self.database_user, self.database_password)
-
-    def _url(self, user: str | None, password: SecretStr | None) -> URL:
-        return URL.create(
-            "postgresql+psycopg",
-            username=user,
-            password=password.get_secret_value() if password else None,
+            return _of_url("DATABASE_URL", self.database_url)
+        return Connection(
             host=self.database_host,
             port=self.database_port,
             database=self.database_name,
+            user=self.database_user,
+            password=_value(self.database_password),
         )
 
 
@@ -162,19 +165,38 @@ class MigrationSettings(DatabaseSettings):
     database_owner_password: SecretStr | None = None
     migration_lock_timeout_seconds: int = Field(default=120, ge=1, le=3600)
 
-    def owner_url(self) -> URL:
-        """Return the URL of the schema's owner; the application role where no owner is named."""
+    @model_validator(mode="after")
+    def _owner_can_connect(self) -> Self:
         if self.database_owner_url is not None:
-            return make_url(self.database_owner_url.get_secret_value()).set(drivername="postgresql+psycopg")
+            _of_url("DATABASE_OWNER_URL", self.database_owner_url)
+        return self
+
+    def owner(self) -> Connection:
+        """Return how to connect as the schema's owner; as the application role where no owner is named."""
+        if self.database_owner_url is not None:
+            return _of_url("DATABASE_OWNER_URL", self.database_owner_url)
         if self.database_owner_user is None:
-            return self.application_url()
-        password = self.database_owner_password
-        if self.database_url is None:
-            return self._url(self.database_owner_user, password)
-        return self.application_url().set(
-            username=self.database_owner_user,
-            password=password.get_secret_value() if password else None,
-        )
+            return self.application()
+        password = _value(self.database_owner_password)
+        return replace(self.application(), user=self.database_owner_user, password=password)
+
+
+def _value(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+def _of_url(variable: str, secret: SecretStr) -> Connection:
+    # Where the parts are given, most commands need nothing else of SQLAlchemy, which takes long to import.
+    from sqlalchemy import make_url  # noqa: PLC0415
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    try:
+        url = make_url(secret.get_secret_value())
+    except ArgumentError:
+        raise ValueError(f"{variable}: must be a postgresql:// URL") from None
+    if not url.drivername.startswith("postgres"):
+        raise ValueError(f"{variable}: must be a postgresql:// URL")
+    return Connection(url.host, url.port, url.database, url.username, url.password, url.query)
 
 
 class SupabaseSettings(_Base):
@@ -263,7 +285,7 @@ class Settings(DatabaseSettings, SupabaseSettings, OpenAISettings, OidcSettings,
     def secret_values(self) -> frozenset[str]:
         """Return every secret's value, so that logs can be kept free of them."""
         values = {v.get_secret_value() for v in dict(self).values() if isinstance(v, SecretStr)}
-        password = self.application_url().password
+        password = self.application().password
         return frozenset(v for v in values | ({password} if password else set()) if v)
 
 
@@ -294,10 +316,10 @@ def _explain(location: tuple[int | str, ...], kind: str, message: str) -> tuple[
 
 def _secret_file_problems(settings: type[BaseSettings]) -> dict[str, str]:
     problems = {}
-    for name, field in settings.model_fields.items():
+    for name, setting in settings.model_fields.items():
         variable = name.upper()
         path = os.environ.get(f"{variable}_FILE")
-        if not path or not _is_secret(field):
+        if not path or not _is_secret(setting):
             continue
         if os.environ.get(variable):
             problems[variable] = f"is given twice, also by {variable}_FILE"

@@ -1,14 +1,28 @@
-"""The connection pool, with timeouts that survive a failover of PostgreSQL."""
+"""SQLAlchemy's connection pool, with timeouts that survive a failover of PostgreSQL."""
 
 from __future__ import annotations
 
 from typing import cast
 
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from .config import DatabaseSettings
+from .config import Connection, DatabaseSettings
 from .metrics import Metrics
+
+
+def url(connection: Connection) -> URL:
+    """Return the same for SQLAlchemy's psycopg driver."""
+    return URL.create(
+        "postgresql+psycopg",
+        username=connection.user,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=connection.database,
+        query=connection.options,
+    )
 
 
 def create_engine(settings: DatabaseSettings) -> AsyncEngine:
@@ -18,7 +32,7 @@ def create_engine(settings: DatabaseSettings) -> AsyncEngine:
     hence target_session_attrs.
     """
     return create_async_engine(
-        settings.application_url(),
+        url(settings.application()),
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=5,

@@ -1,4 +1,4 @@
-"""Errors that callers see: one JSON envelope, one stable code each."""
+"""Errors that callers see: one JSON envelope, one stable code each. And what commands end with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Final
 
 SERVER_ERROR: Final = 500
 """From this status on it is the service that failed, not the caller."""
+
+
+class CommandError(Exception):
+    """Why a command can't do its work, in words for whoever ran it; `status` is its exit status."""
+
+    status = 1
 
 
 class ApiError(Exception):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from .auth import TENANT_GROUPS
 from .config import SupabaseSettings
 from .context import correlation_headers
+from .errors import CommandError
 from .guardrails import KINDS, Breach
 from .logs import get_logger
 from .metrics import Metrics
@@ -39,7 +40,7 @@ class Flag(BaseModel):
     enabled: bool
 
 
-class FlagError(Exception):
+class FlagError(CommandError):
     """Flags can't be read or written."""
 
 

@@ -3,28 +3,25 @@
 Each revision declares its `kind` and the revisions that it `ends`: an *expand* migration ends none, so that
 the code of older releases goes on beside it; a *contract* migration takes away what only older code needs.
 `schema_revisions` lists the revisions whose code the schema serves, by what the migrations declare.
+
+Most deploys find a schema that serves them already. To see that, and to grant, a plain connection is enough;
+`upgrade`, with Alembic and SQLAlchemy, is imported only where there is more to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import psycopg
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import URL
-from sqlalchemy.engine import Connection
 
-from .config import MigrationSettings
-from .schema import REVISION
+from .config import Connection, MigrationSettings
+from .errors import CommandError
+from .revision import REVISION
 
 LOCK_KEY: Final = 0x1C09A  # one key for every slot and host that migrates the same database
 
@@ -42,7 +39,10 @@ GRANTS: Final = {
 """What the application may do: it owns nothing and can't rewrite the events."""
 
 
-class MigrationError(Exception):
+Database: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+
+class MigrationError(CommandError):
     """The schema can't be brought to, or isn't at, the revision this release needs."""
 
 
@@ -73,74 +73,24 @@ class Plan:
     problem: str = ""
 
 
-def alembic_config() -> Config:
-    """Return Alembic's configuration for the migrations inside this package."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+@dataclass(frozen=True)
+class Standing:
+    """Where a schema is, and the revisions whose code it serves."""
 
-
-def head() -> str | None:
-    """Return the newest revision among the migrations of this package."""
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
-
-
-def steps() -> list[Step]:
-    """Return the migrations of this package, oldest first; each must say what it does to older releases."""
-    scripts = reversed(list(ScriptDirectory.from_config(alembic_config()).walk_revisions()))
-    return [
-        _step(script.revision, getattr(script.module, "kind", None), getattr(script.module, "ends", ()))
-        for script in scripts
-    ]
-
-
-def _step(revision: str, kind: object, ends: Sequence[str]) -> Step:
-    if kind not in list(Kind):
-        raise MigrationError(f"revision {revision} declares kind {kind!r}; accepted: {', '.join(Kind)}")
-    step = Step(revision, Kind(str(kind)), tuple(ends))
-    if bool(step.ends) != (step.kind is Kind.CONTRACT):
-        raise MigrationError(
-            f"revision {revision}: contract migrations, and only those, declare what they end"
-        )
-    return step
+    at: str | None
+    serves: tuple[str, ...]
 
 
 def plan(settings: MigrationSettings) -> Plan:
     """Tell, without changing anything, what `migrate` would do."""
-    with _owner_engine(settings).connect() as connection:
-        connection.execute(sa.text("SET TRANSACTION READ ONLY"))
-        return _plan(connection)
+    with _connected(settings.owner(), settings) as database:
+        database.execute("SET TRANSACTION READ ONLY")
+        found = standing(database)
+    if REVISION in found.serves:
+        return Plan(REVISION, found.at, found.serves, ())
+    from .upgrade import foreseen  # noqa: PLC0415 - see above
 
-
-def _plan(connection: Connection) -> Plan:
-    known = steps()
-    revisions = [step.revision for step in known]
-    at = MigrationContext.configure(connection).get_current_revision()
-    serves = tuple(sorted(_supported(connection)))
-    if REVISION in serves:
-        return Plan(REVISION, at, serves, ())
-    if at is not None and at not in revisions:
-        problem = (
-            f"the schema is at revision {at}, which this release does not know, and serves"
-            f" {', '.join(serves) or 'none'}; this release needs {REVISION}"
-        )
-        return Plan(REVISION, at, serves, (), problem)
-    pending = tuple(known[revisions.index(at) + 1 :] if at else known)
-    if REVISION not in [step.revision for step in pending]:
-        problem = (
-            f"this release needs schema revision {REVISION}, which none of its migrations"
-            f" from {at or 'none'} on makes; the schema serves {', '.join(serves) or 'none'}"
-        )
-        return Plan(REVISION, at, serves, (), problem)
-    return Plan(REVISION, at, serves, pending)
-
-
-def _owner_engine(settings: MigrationSettings) -> sa.Engine:
-    return sa.create_engine(
-        settings.owner_url(),
-        poolclass=sa.pool.NullPool,
-        connect_args={"connect_timeout": settings.database_connect_timeout_seconds},
-    )
+    return foreseen(found, REVISION)
 
 
 def migrate(settings: MigrationSettings) -> str:
@@ -149,65 +99,88 @@ def migrate(settings: MigrationSettings) -> str:
     Any number of hosts may call it at once: they take turns by an advisory lock. A schema that is already
     newer than this release is left as it is.
     """
-    owner, application = settings.owner_url(), settings.application_url()
-    with _owner_engine(settings).begin() as connection:
-        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{settings.migration_lock_timeout_seconds}s'"))
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-        planned = _plan(connection)
-        if planned.problem:
-            raise MigrationError(planned.problem)
-        if not planned.pending:
-            done = f"schema serves revision {REVISION} already"
-        else:
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            _declare(connection, planned.pending)
-            done = f"schema migrated to revision {REVISION}"
-        if owner.username != application.username:
-            _grant(connection, application)
-    return done
+    with _connected(settings.owner(), settings) as database:
+        take_turn(database, settings)
+        if REVISION in standing(database).serves:
+            grant(database, settings)
+            return f"schema serves revision {REVISION} already"
+    from .upgrade import upgrade  # noqa: PLC0415 - see above
+
+    return upgrade(settings, REVISION)
 
 
 def check_schema(settings: MigrationSettings) -> str:
     """Check, as the application, that the schema serves this release's revision."""
-    engine = sa.create_engine(
-        settings.application_url(),
-        poolclass=sa.pool.NullPool,
-        connect_args={"connect_timeout": settings.database_connect_timeout_seconds},
-    )
-    with engine.connect() as connection:
-        supported = _supported(connection)
-    if REVISION not in supported:
-        found = ", ".join(sorted(supported)) or "none"
+    with _connected(settings.application(), settings) as database:
+        serves = _served(database)
+    if REVISION not in serves:
+        found = ", ".join(serves) or "none"
         raise MigrationError(f"this release needs schema revision {REVISION}; the schema serves: {found}")
     return f"schema serves revision {REVISION}"
 
 
-def _supported(connection: Connection) -> frozenset[str]:
-    if connection.execute(sa.text("SELECT to_regclass('schema_revisions')")).scalar() is None:
-        return frozenset()
-    return frozenset(connection.execute(sa.text("SELECT revision FROM schema_revisions")).scalars())
+@contextmanager
+def _connected(to: Connection, settings: MigrationSettings) -> Iterator[Database]:
+    """One transaction, committed at the end."""
+    known: dict[str, Any] = {
+        "host": to.host,
+        "port": to.port,
+        "dbname": to.database,
+        "user": to.user,
+        "password": to.password,
+        "connect_timeout": settings.database_connect_timeout_seconds,
+    }
+    with told(), psycopg.connect(**{**known, **to.options}) as database:
+        yield database
 
 
-def _declare(connection: Connection, done: Sequence[Step]) -> None:
-    """List what the schema serves after these steps."""
-    for step in done:
-        added = "INSERT INTO schema_revisions (revision) VALUES (:revision) ON CONFLICT DO NOTHING"
-        connection.execute(sa.text(added), {"revision": step.revision})
-        for ended in step.ends:
-            removed = "DELETE FROM schema_revisions WHERE revision = :revision"
-            connection.execute(sa.text(removed), {"revision": ended})
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn what the database refuses into a message, without the statement, which may hold values."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise MigrationError(f"database: {error.diag.message_primary or str(error).strip()}") from error
 
 
-def _grant(connection: Connection, application: URL) -> None:
-    """Let the application role exist, with its present password, and hold exactly GRANTS on the tables."""
-    raw = connection.connection.driver_connection
-    if not isinstance(raw, psycopg.Connection) or application.username is None:
-        raise MigrationError("no connection to grant on")
-    role, password = application.username, str(application.password or "")
+def take_turn(database: Database, settings: MigrationSettings) -> None:
+    """Wait until nobody else migrates, and keep others waiting until the transaction ends."""
+    patience = sql.Literal(f"{settings.migration_lock_timeout_seconds}s")
+    database.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(patience))
+    database.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
+
+
+def standing(database: Database) -> Standing:
+    """Return where the schema is."""
+    at = None
+    if _exists(database, "alembic_version"):
+        row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        at = row[0] if row else None
+    return Standing(at, _served(database))
+
+
+def _served(database: Database) -> tuple[str, ...]:
+    if not _exists(database, "schema_revisions"):
+        return ()
+    return tuple(sorted(row[0] for row in database.execute("SELECT revision FROM schema_revisions")))
+
+
+def _exists(database: Database, table: str) -> bool:
+    row = database.execute("SELECT to_regclass(%s)", (table,)).fetchone()
+    return row is not None and row[0] is not None
+
+
+def grant(database: Database, settings: MigrationSettings) -> None:
+    """Let the application role exist, with its present password, and hold exactly GRANTS on the tables.
+
+    Where nobody else owns the schema, it needs none.
+    """
+    application = settings.application()
+    role, password = application.user, application.password
+    if role is None or role == settings.owner().user:
+        return
     identifier = sql.Identifier(role)
-    with raw.cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
         if cursor.fetchone() is None:
             cursor.execute(sql.SQL("CREATE ROLE {} LOGIN").format(identifier))
@@ -215,7 +188,7 @@ def _grant(connection: Connection, application: URL) -> None:
         may_alter = cursor.fetchone()
         if password and may_alter and may_alter[0]:
             # Only the SCRAM verifier travels, so that the server's statement log never holds the password.
-            verifier = raw.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+            verifier = database.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
             cursor.execute(
                 sql.SQL("ALTER ROLE {} PASSWORD {}").format(identifier, sql.Literal(verifier.decode()))
             )

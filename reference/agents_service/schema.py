@@ -1,18 +1,14 @@
-"""The schema as this release knows it: tables, and the revision it needs.
+"""The tables as this release knows them.
 
-The migrations in `migrations/versions` are what makes it; they never import this module.
+The migrations in `migrations/versions` are what makes them; they never import this module.
 """
 
 from __future__ import annotations
 
 import uuid
-from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, UUID
-
-REVISION: Final = "0001"
-"""The newest revision that this release needs."""
 
 metadata = sa.MetaData()
 

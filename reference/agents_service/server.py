@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -14,9 +15,8 @@ from starlette.types import ASGIApp
 from .drain import Drain
 from .logs import get_logger
 
-KEEP_ALIVE_SECONDS = (
-    75  # longer than the proxy's idle limit: the proxy, not the server, ends idle connections
-)
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the proxy in front (60 s): the one that sends requests is to end idle connections."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -86,4 +86,7 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,  # what may take longer was awaited by the drain
     )
+    # Off while the process started; and what it is made of until now is never garbage.
+    gc.freeze()
+    gc.enable()
     DrainingServer(config, drain, grace_seconds=grace_seconds, drain_seconds=drain_seconds).run()

@@ -17,12 +17,13 @@ from typing import Any, Final
 import httpx
 
 from .config import OpenAISettings
+from .errors import CommandError
 
 DOCUMENTS: Final = Path(__file__).parent / "documents"
 PROCESSING_SECONDS: Final = 60.0
 
 
-class SyncError(Exception):
+class SyncError(CommandError):
     """A store can't be brought up to date."""
 
 

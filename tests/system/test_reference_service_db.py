@@ -25,10 +25,12 @@ from alembic.config import Config
 from sqlalchemy import make_url
 
 from reference.agents_service import migrate as migrations
+from reference.agents_service import upgrade
 from reference.agents_service.config import MigrationSettings
-from reference.agents_service.database import create_engine
+from reference.agents_service.database import create_engine, url
 from reference.agents_service.errors import ApiError, DailyBudgetExceededError, SessionBudgetExceededError
-from reference.agents_service.schema import REVISION, metadata
+from reference.agents_service.revision import REVISION
+from reference.agents_service.schema import metadata
 from reference.agents_service.store import Event, PostgresStore, Usage
 from tests.waiting import eventually
 
@@ -119,8 +121,8 @@ async def store(settings: MigrationSettings) -> AsyncIterator[PostgresStore]:
 
 
 def application(settings: MigrationSettings) -> psycopg.Connection[tuple[object, ...]]:
-    url = settings.application_url().set(drivername="postgresql")
-    return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
+    login = url(settings.application()).set(drivername="postgresql")
+    return psycopg.connect(login.render_as_string(hide_password=False), autocommit=True)
 
 
 def test_migrations_run_once_whoever_starts_them(settings: MigrationSettings) -> None:
@@ -142,9 +144,9 @@ class application_exists:  # noqa: N801 - reads as a statement
         self._settings = settings
 
     def __enter__(self) -> None:
-        url = self._settings.owner_url().set(drivername="postgresql")
-        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as owner:
-            role = self._settings.application_url().username
+        login = url(self._settings.owner()).set(drivername="postgresql")
+        with psycopg.connect(login.render_as_string(hide_password=False), autocommit=True) as owner:
+            role = self._settings.application().user
             owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
 
     def __exit__(self, *_: object) -> None:
@@ -152,7 +154,7 @@ class application_exists:  # noqa: N801 - reads as a statement
 
 
 def test_head_of_the_migrations_is_what_the_code_needs() -> None:
-    assert migrations.head() == REVISION
+    assert upgrade.head() == REVISION
 
 
 class Later:
@@ -164,7 +166,7 @@ class Later:
         shutil.copytree(Path(migrations.__file__).parent / "migrations", self._directory)
         config = Config()
         config.set_main_option("script_location", str(self._directory))
-        patch.setattr(migrations, "alembic_config", lambda: config)
+        patch.setattr(upgrade, "alembic_config", lambda: config)
 
     def add(self, revision: str, before: str, declared: str, statement: str) -> None:
         """Add a revision."""
@@ -268,8 +270,8 @@ def test_the_commands_say_how_it_went(settings: MigrationSettings) -> None:
         "needs": REVISION, "at": REVISION, "serves": [REVISION], "pending": [], "problem": ""
     }  # fmt: skip
     assert run("check-schema").returncode == 0
-    url = settings.owner_url().set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False)) as owner:
+    login = url(settings.owner()).set(drivername="postgresql")
+    with psycopg.connect(login.render_as_string(hide_password=False)) as owner:
         owner.execute("DELETE FROM schema_revisions")
     failed = run("check-schema")
     assert failed.returncode == 1
@@ -282,7 +284,7 @@ def test_a_changed_password_is_set_by_the_next_migration(
     settings: MigrationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrations.migrate(settings)
-    changed = settings.application_url().set(drivername="postgresql", password="other-password")
+    changed = url(settings.application()).set(drivername="postgresql", password="other-password")
     monkeypatch.setenv("DATABASE_URL", changed.render_as_string(hide_password=False))
     migrations.migrate(MigrationSettings())
     assert migrations.check_schema(MigrationSettings())
@@ -347,8 +349,8 @@ async def test_what_was_spent_replaces_what_was_reserved(
     await store.reserve(session, Decimal("0.3"), **budgets)
     assert (await store.spend(session.id)).session == Decimal("0.5")
     assert await store.activity() == (Decimal("0.5"), 1)
-    url = settings.owner_url().set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False)) as owner:
+    login = url(settings.owner()).set(drivername="postgresql")
+    with psycopg.connect(login.render_as_string(hide_password=False)) as owner:
         owner.execute("UPDATE agent_spend SET created_at = created_at - interval '25 hours'")
     spend = await store.spend(session.id)
     assert (spend.session, spend.daily) == (Decimal("0.5"), Decimal(0))
@@ -414,8 +416,8 @@ async def test_message_ids_are_remembered_for_an_hour(
     event = Event("ai.whatsapp.message.processing", "whatsapp", {"text": "hello"})
     taken = await asyncio.gather(*(store.accept_message("wamid.1", event) for _ in range(10)))
     assert taken.count(True) == 1
-    url = settings.owner_url().set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as owner:
+    login = url(settings.owner()).set(drivername="postgresql")
+    with psycopg.connect(login.render_as_string(hide_password=False), autocommit=True) as owner:
         owner.execute("UPDATE whatsapp_message_ids SET seen_at = now() - interval '59 minutes'")
         assert await store.accept_message("wamid.1", event) is False
         owner.execute("UPDATE whatsapp_message_ids SET seen_at = now() - interval '61 minutes'")

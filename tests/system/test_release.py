@@ -21,7 +21,7 @@ from infra.release.registry import NotFoundError, UnreachableError
 from infra.release.retention import kept
 from infra.release.signature import UnsignedError
 from infra.secrets import generators
-from reference.agents_service.schema import REVISION
+from reference.agents_service.revision import REVISION
 from tests.releases import ABSENT, CUSTOMIZE, UNSIGNED, WRONG_SCHEMA, Recipe, Releases, good, releases
 from tests.running import STACK, command, machine
 from tests.waiting import eventually
@@ -42,7 +42,7 @@ def later(name: str, kind: str) -> Recipe:
     return Recipe(
         name,
         {
-            CUSTOMIZE: "from agents_service import schema\nschema.REVISION = '9001'\n",
+            CUSTOMIZE: "from agents_service import revision\nrevision.REVISION = '9001'\n",
             "app/agents_service/migrations/versions/rev_9001.py": migration,
         },
         {SCHEMA_LABEL: "9001"},

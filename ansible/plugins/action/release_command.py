@@ -40,14 +40,16 @@ class ActionModule(ProcedureAction, ActionBase):
     def work(self, call: Call) -> dict[str, Any]:
         """Run it on the host, which is that of `delegate_to` where there is one."""
         name, host = Name(call.arguments["command"]), str(self._task.delegate_to or call.host)
-        serving = call.record.state().host(host)
+        state = call.record.state()
+        serving = state.host(host)
         slot = Slot(call.arguments["slot"] or serving.active_slot)
         given = call.arguments["release"]
         checked = Checked.parse(given) if given else running(call, serving)
         own: dict[str, dict[str, str]] = {}
         if name is Name.SMOKE and not call.check:
             token = smoke_token(call.outputs, call.stack)
-            own = {"environment": smoke_environment(slot, checked), "secrets": {"SMOKE_TOKEN": token}}
+            told = smoke_environment(slot, checked, state.runtime(host)["switches"])
+            own = {"environment": told, "secrets": {"SMOKE_TOKEN": token}}
         commands = call.outputs.settings.commands
         wanted = one_off(
             name, commands, slot, checked.reference, arguments=call.arguments["arguments"], **own

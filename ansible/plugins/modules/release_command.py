@@ -1,13 +1,16 @@
 #!/usr/bin/python
-"""Runs an application's command as a one-off container of a Compose service; see DOCUMENTATION."""
+"""Runs an application's command with the definition of a Compose service; see DOCUMENTATION."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -15,11 +18,13 @@ from ansible.module_utils.fence import FencedError, fenced
 
 DOCUMENTATION = """
 module: release_command
-short_description: Run an application's command as a one-off container
+short_description: Run an application's command as the service would be run
 description:
   - Runs C(docker compose run) with the definition of a service of the project, so that user, networks,
-    limits, files and environment are those of the service, and nothing else is started.
-  - A container that an earlier run left behind is removed first. After C(timeout) the container is removed.
+    limits, files and environment are those of the service, and nothing else is started; or, with C(inside),
+    C(docker exec) in the service's own container.
+  - What an earlier run left behind, a container or a process in one, is ended first; so is this one after
+    C(timeout).
   - The command's failure is a result, not the module's failure.
 options:
   root: {description: Directory of the project., type: path, required: true}
@@ -32,6 +37,9 @@ options:
   environment: {description: Environment of the command., type: dict}
   secrets: {description: Environment of the command that is shown nowhere., type: dict}
   read_only: {description: Whether it is run in a dry run., type: bool}
+  inside:
+    description: Whether it is run in the service's container where one runs with the image.
+    type: bool
   docker_config: {description: Directory with the registry login., type: path}
   timeout: {description: Seconds., type: float}
   fence:
@@ -70,6 +78,8 @@ MOST_OUTPUT = 64 * 1024
 HIDDEN = "********"
 ENDING = 10.0
 CHUNK = 4096
+MARK = "ICUPA_COMMAND"
+"""Variable by which the processes of a command are found that runs inside another's container."""
 
 
 class Tail(threading.Thread):
@@ -109,22 +119,64 @@ def environment(parameters: dict[str, Any]) -> dict[str, str]:
     return {**os.environ, **login, **profile, **parameters["variables"], **own}
 
 
+def handed_on(parameters: dict[str, Any]) -> list[str]:
+    """Names of the variables that the command gets from the environment of Docker's command line."""
+    return [word for name in (*parameters["environment"], *parameters["secrets"]) for word in ("--env", name)]
+
+
 def arguments(parameters: dict[str, Any]) -> list[str]:
     """Command line of Compose."""
-    handed_on = [
-        word for name in (*parameters["environment"], *parameters["secrets"]) for word in ("--env", name)
-    ]
     return [
         *("docker", "compose", "--progress", "quiet", "--project-directory", parameters["root"]),
-        *("run", "--rm", "--no-deps", "--no-TTY", "--name", parameters["container"], *handed_on),
+        *("run", "--rm", "--no-deps", "--no-TTY", "--name", parameters["container"]),
+        *handed_on(parameters),
         parameters["service"],
         *parameters["command"],
     ]
 
 
+def within(parameters: dict[str, Any]) -> list[str]:
+    """Command line that runs it in the service's own container; empty where none runs with the image."""
+    labels = {
+        "project.working_dir": parameters["root"],
+        "service": parameters["service"],
+        "oneoff": "False",
+    }
+    wanted = [f"label=com.docker.compose.{name}={value}" for name, value in labels.items()]
+    filters = [word for label in wanted for word in ("--filter", label)]
+    listed = subprocess.run(
+        ["docker", "ps", "--quiet", "--no-trunc", *filters], capture_output=True, text=True, check=False
+    )
+    ids = listed.stdout.split()
+    if len(ids) != 1:
+        return []
+    inspected = subprocess.run(
+        ["docker", "container", "inspect", *ids], capture_output=True, text=True, check=False
+    )
+    if inspected.returncode != 0:
+        return []
+    (configuration,) = (container["Config"] for container in json.loads(inspected.stdout))
+    if configuration["Image"] != parameters["image"]:
+        return []
+    mark = ("--env", f"{MARK}={parameters['container']}")
+    entry = configuration["Entrypoint"] or []
+    return ["docker", "exec", *mark, *handed_on(parameters), *ids, *entry, *parameters["command"]]
+
+
 def remove(container: str) -> None:
     """Remove the container if it is there."""
     subprocess.run(["docker", "rm", "--force", "--volumes", container], capture_output=True, check=False)
+
+
+def end(name: str) -> None:
+    """End the processes of a command that runs inside another's container: Docker has no way to."""
+    mark = f"{MARK}={name}".encode()
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdecimal() and mark in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue
 
 
 def has_image(image: str) -> bool:
@@ -136,8 +188,10 @@ def has_image(image: str) -> bool:
 def run(parameters: dict[str, Any]) -> dict[str, Any]:
     """Run the command to its end, or to the time limit."""
     started = time.monotonic()
+    line = within(parameters) if parameters["inside"] else []
+    stop: Callable[[str], None] = end if line else remove
     with subprocess.Popen(
-        arguments(parameters),
+        line or arguments(parameters),
         env=environment(parameters),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -152,7 +206,7 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
             process.wait(parameters["timeout"])
         except subprocess.TimeoutExpired:
             timed_out = True
-            remove(parameters["container"])
+            stop(parameters["container"])
             try:
                 process.wait(ENDING)
             except subprocess.TimeoutExpired:
@@ -160,7 +214,7 @@ def run(parameters: dict[str, Any]) -> dict[str, Any]:
         for tail in tails:
             tail.join(ENDING)
     # Whatever became of it: nothing stays.
-    remove(parameters["container"])
+    stop(parameters["container"])
     return {
         "rc": process.returncode,
         "stdout": tails[0].text(parameters["secrets"]),
@@ -184,6 +238,7 @@ def main() -> None:
             "environment": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "read_only": {"type": "bool", "default": False},
+            "inside": {"type": "bool", "default": False},
             "docker_config": {"type": "path"},
             "timeout": {"type": "float", "default": 300.0},
             "fence": {"type": "int", "default": 0},
@@ -200,6 +255,7 @@ def main() -> None:
         # Only looked at: what runs long must not keep a later operation from this host.
         with fenced(parameters["fence"]):
             remove(parameters["container"])
+            end(parameters["container"])
         result = run(parameters)
     except FileNotFoundError as error:
         module.fail_json(msg=f"{error.filename} is not installed")

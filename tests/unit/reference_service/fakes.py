@@ -17,7 +17,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from reference.agents_service.errors import ApiError, DailyBudgetExceededError, SessionBudgetExceededError
-from reference.agents_service.schema import REVISION
+from reference.agents_service.revision import REVISION
 from reference.agents_service.store import AgentSession, Customer, Event, Spend, Usage, Voucher
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator
 
@@ -22,7 +23,7 @@ def main(port: int, grace: float, limit: float) -> None:
     drain = Drain()
 
     async def health(_request: Request) -> JSONResponse:
-        return JSONResponse({"draining": drain.draining})
+        return JSONResponse({"draining": drain.draining, "collects_garbage": gc.isenabled()})
 
     async def stream(request: Request) -> StreamingResponse:
         async def pieces() -> AsyncIterator[str]:
@@ -38,4 +39,5 @@ def main(port: int, grace: float, limit: float) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # as the command line does until it serves
     main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,9 +17,9 @@ import pytest
 import uvicorn
 
 from reference.agents_service import __main__ as command_line
-from reference.agents_service import migrate, smoke, vector_stores
+from reference.agents_service import logs, smoke, upgrade, vector_stores
 from reference.agents_service.config import OpenAISettings, load
-from reference.agents_service.schema import REVISION
+from reference.agents_service.revision import REVISION
 from tests.unit.reference_service.conftest import Service
 from tests.unit.reference_service.fakes import FakeStore, Vendors
 
@@ -146,8 +148,29 @@ def test_flags_tell_when_supabase_is_away(supabase: Vendors, capsys: pytest.Capt
     assert capsys.readouterr().err == "flags: Supabase answered 503\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "never"),
+    [
+        ("healthcheck", ("pydantic", "sqlalchemy", "psycopg", "fastapi", "structlog")),
+        ("smoke", ("sqlalchemy", "psycopg", "fastapi", "starlette", "alembic", "structlog")),
+        ("migrate", ("sqlalchemy", "alembic", "httpx", "fastapi", "structlog", "opentelemetry")),
+        ("check-schema", ("sqlalchemy", "alembic", "httpx", "fastapi", "structlog", "opentelemetry")),
+        ("flags", ("sqlalchemy", "psycopg", "alembic", "fastapi")),
+        ("sync-vector-stores", ("sqlalchemy", "psycopg", "alembic", "fastapi", "structlog")),
+    ],
+)
+def test_a_command_imports_nothing_that_it_does_not_need(name: str, never: tuple[str, ...]) -> None:
+    """A deploy runs them beside a service that needs the same processors."""
+    script = (
+        "import sys; from reference.agents_service.commands import command;"
+        f" command({name!r}); print([module for module in {never!r} if module in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_the_schema_revision_is_the_newest_migration() -> None:
-    assert migrate.head() == REVISION
+    assert upgrade.head() == REVISION
 
 
 def test_a_database_that_is_away_is_told_without_its_password(
@@ -164,7 +187,8 @@ def test_a_database_that_is_away_is_told_without_its_password(
 
 @pytest.fixture
 def address(service: Service) -> Iterator[str]:
-    """Serve the application on a real port."""
+    """Serve the application on a real port; what it logs is not what a command prints."""
+    logs.configure("warning", logs.Redactor())
     app = service.client._transport.app  # type: ignore[attr-defined]
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None))
     started = threading.Event()

@@ -13,12 +13,14 @@ from reference.agents_service import logs
 from reference.agents_service.__main__ import main
 from reference.agents_service.config import (
     ConfigurationError,
+    Connection,
     MigrationSettings,
     OpenAISettings,
     Settings,
     SupabaseSettings,
     load,
 )
+from reference.agents_service.database import url
 from tests.unit.reference_service.fakes import ENVIRONMENT
 
 REQUIRED = [
@@ -136,14 +138,10 @@ def test_the_database_may_be_given_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     }.items():
         monkeypatch.setenv(name, value)
     settings = load(MigrationSettings)
-    url = settings.application_url()
-    assert (url.username, url.password, url.host, url.database) == (
-        "icupa_app",
-        "p@ss/word",
-        "postgres",
-        "agents",
-    )
-    assert settings.owner_url().render_as_string(hide_password=False) == (
+    application = settings.application()
+    assert application == Connection("postgres", 5432, "agents", "icupa_app", "p@ss/word")
+    assert "p@ss/word" not in repr(application)
+    assert url(settings.owner()).render_as_string(hide_password=False) == (
         "postgresql+psycopg://icupa_owner:owner@postgres:5432/agents"
     )
     assert "p@ss/word" in load(Settings).secret_values()
@@ -151,7 +149,7 @@ def test_the_database_may_be_given_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_without_an_owner_the_application_migrates() -> None:
     settings = load(MigrationSettings)
-    assert settings.owner_url() == settings.application_url()
+    assert settings.owner() == settings.application()
 
 
 @pytest.mark.parametrize("settings", [Settings, MigrationSettings, OpenAISettings, SupabaseSettings])

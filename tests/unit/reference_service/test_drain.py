@@ -47,6 +47,11 @@ def start() -> Iterator[Start]:
         process.wait(10)
 
 
+def test_garbage_is_collected_while_it_serves(start: Start) -> None:
+    _, client = start(0.5, 10)
+    assert client.get("/health").json()["collects_garbage"]
+
+
 def test_what_is_in_flight_ends_and_the_status_is_zero(start: Start) -> None:
     process, client = start(0.5, 10)
     with client.stream("GET", "/stream/1.5") as response:

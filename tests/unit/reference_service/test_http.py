@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from reference.agents_service.config import SWITCHES
 from reference.agents_service.context import choose_correlation_id
 from reference.agents_service.flags import Flag, FlagTable
-from reference.agents_service.schema import REVISION
+from reference.agents_service.revision import REVISION
 from reference.agents_service.switches import SwitchesFileError, parse
 from tests.unit.reference_service.conftest import Service, Start
 from tests.unit.reference_service.fakes import ENVIRONMENT, FakeStore, Vendors

@@ -51,7 +51,11 @@ def docker(arguments: list[str]) -> int:
             if process.exists():
                 subprocess.run(["kill", "-9", process.read_text()], check=False)
         case ["compose", *_]:
-            return compose(arguments)
+            container = arguments[arguments.index("--name") + 1]
+            return application(container, {})
+        case ["exec", "--env", mark, *_]:
+            name, _, container = mark.partition("=")
+            return application(container, {name: container})
     return 0
 
 
@@ -81,13 +85,13 @@ def pull(reference: str) -> int:
     return 0
 
 
-def compose(arguments: list[str]) -> int:
+def application(container: str, more: dict[str, str]) -> int:
     """Run the script that the state names, with what was handed on."""
     with state() as engine:
-        engine["environment"] = dict(os.environ)
+        engine["environment"] = {**os.environ, **more}
         script = engine["script"]
-    container = arguments[arguments.index("--name") + 1]
-    with subprocess.Popen([sys.executable, "-c", script]) as process:
+    environment = {**os.environ, **more}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment) as process:
         (HERE / f"{container}.pid").write_text(str(process.pid))
         return process.wait()
 

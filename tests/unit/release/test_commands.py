@@ -13,7 +13,7 @@ from infra.config.model import Commands
 from infra.release.commands import READ_ONLY, Name, one_off, smoke_environment, summary
 from infra.release.model import UNKNOWN, Checked
 from infra.services.model import Slot
-from reference.agents_service.__main__ import parser
+from reference.agents_service.__main__ import parse
 from tests.unit.release.conftest import IMAGE
 
 REFERENCE = f"{IMAGE}@sha256:{'a' * 64}"
@@ -40,7 +40,7 @@ def test_every_command_has_a_key_in_the_stack_file() -> None:
 @pytest.mark.parametrize("name", list(Name))
 def test_the_service_understands_the_default_of_each(name: Name) -> None:
     wanted = one_off(name, Commands(), Slot.GREEN, REFERENCE, arguments=ARGUMENTS.get(name, ()))
-    assert parser().parse_args(wanted.command).command == wanted.command[0]
+    assert parse(wanted.command)[0] == wanted.command[0]
 
 
 def test_a_stack_may_name_its_own() -> None:
@@ -84,13 +84,20 @@ def test_smoke_changes_something() -> None:
     assert Name.MIGRATE not in READ_ONLY
 
 
-def test_smoke_is_told_slot_and_commit() -> None:
-    assert smoke_environment(Slot.GREEN, CHECKED) == {
+def test_smoke_alone_is_run_in_the_slot_that_has_just_been_started() -> None:
+    inside = [name for name in Name if one_off(name, Commands(), Slot.BLUE, REFERENCE).inside]
+    assert inside == [Name.SMOKE]
+
+
+def test_smoke_is_told_slot_and_commit_and_what_is_off() -> None:
+    switches = {"FEATURE_AGENT_CHAT": "false"}
+    assert smoke_environment(Slot.GREEN, CHECKED, switches) == {
+        **switches,
         "AGENTS_URL": "http://agents-green:8080",
         "SMOKE_EXPECT_GIT_SHA": "c" * 40,
     }
     nameless = CHECKED.model_copy(update={"git_sha": UNKNOWN})
-    assert list(smoke_environment(Slot.GREEN, nameless)) == ["AGENTS_URL"]
+    assert list(smoke_environment(Slot.GREEN, nameless, {})) == ["AGENTS_URL"]
 
 
 def test_secrets_are_not_shown() -> None:

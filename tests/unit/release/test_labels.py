@@ -7,8 +7,8 @@ import re
 from infra import paths
 from infra.registry import RELEASE_PATH
 from infra.release.model import GIT_SHA_LABEL, SCHEMA_LABEL
-from reference.agents_service.migrate import head
-from reference.agents_service.schema import REVISION
+from reference.agents_service.revision import REVISION
+from reference.agents_service.upgrade import head
 
 
 def test_the_image_names_commit_and_schema() -> None:
@@ -16,3 +16,10 @@ def test_the_image_names_commit_and_schema() -> None:
     labels = dict(re.findall(r'([a-z.]+)="([^"]*)"', dockerfile.rpartition("LABEL")[2]))
     assert labels[SCHEMA_LABEL] == REVISION == head()
     assert labels[GIT_SHA_LABEL] == "${GIT_SHA}"
+
+
+def test_the_image_gets_every_package_of_the_service() -> None:
+    source = paths.REPOSITORY / RELEASE_PATH
+    packages = {file.parent.relative_to(source).parts[:1] for file in source.rglob("*.py")}
+    sent = {line.strip("!/") for line in (source / ".dockerignore").read_text().splitlines()}
+    assert {part for parts in packages for part in parts} <= sent

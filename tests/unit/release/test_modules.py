@@ -186,6 +186,8 @@ class TestCommand:
             "secrets": {"SMOKE_TOKEN": "a-secret-token"},
             "docker_config": "/login",
             "timeout": 30.0,
+            "image": f"{IMAGE}@{A}",
+            "inside": False,
             **more,
         }
 
@@ -222,3 +224,46 @@ class TestCommand:
         assert len("\n".join(said)) <= command.MOST_OUTPUT
         assert said[-1].startswith("19999 ")
         assert said[0].endswith(" " + "x" * 90)
+
+    def slot(self, image: str) -> dict[str, Any]:
+        return {"Name": "the-slot", "Config": {"Image": image, "Entrypoint": ["python", "-m", "app"]}}
+
+    def test_it_is_run_in_the_container_that_runs_already(self, host: Host) -> None:
+        host.set(
+            script="import os; print('token', os.environ['SMOKE_TOKEN']); raise SystemExit(3)",
+            containers=[self.slot(f"{IMAGE}@{A}")],
+        )
+        result = command.run(self.parameters(inside=True))
+        assert (result["rc"], result["stdout"], result["timed_out"]) == (3, "token ********\n", False)
+        asked = host.state["asked"]
+        assert asked[0] == [
+            *("ps", "--quiet", "--no-trunc"),
+            *("--filter", "label=com.docker.compose.project.working_dir=/project"),
+            *("--filter", "label=com.docker.compose.service=agents-green"),
+            *("--filter", "label=com.docker.compose.oneoff=False"),
+        ]
+        assert asked[2:] == [
+            ["exec", "--env", "ICUPA_COMMAND=icupa-smoke", "--env", "AGENTS_URL", "--env", "SMOKE_TOKEN",
+             "the-slot", "python", "-m", "app", "smoke", "--all"],
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("other", [[], [f"{IMAGE}@{B}"], [f"{IMAGE}@{A}"] * 2])
+    def test_it_is_not_run_in_another_release(self, host: Host, other: list[str]) -> None:
+        host.set(containers=[self.slot(image) for image in other])
+        assert command.run(self.parameters(inside=True))["rc"] == 0
+        kinds = [asked[0] for asked in host.state["asked"]]
+        assert "compose" in kinds
+        assert "exec" not in kinds
+
+    def test_one_that_does_not_end_there_is_ended_too(self, host: Host) -> None:
+        host.set(
+            script="import time; print('begun', flush=True); time.sleep(600)",
+            containers=[self.slot(f"{IMAGE}@{A}")],
+        )
+        started = time.monotonic()
+        result = command.run(self.parameters(inside=True, timeout=1.0))
+        assert (result["timed_out"], result["stdout"]) == (True, "begun\n")
+        assert time.monotonic() - started < 10
+        process = int((host.directory / "icupa-smoke.pid").read_text())
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)

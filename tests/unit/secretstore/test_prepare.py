@@ -130,6 +130,17 @@ def test_files_hold_what_their_readers_want() -> None:
         assert (directory / "authorized_keys").read_text() == generators.ssh_public_key(operator) + "\n"
 
 
+def test_requests_to_the_registry_cost_little_also_where_they_once_did_not() -> None:
+    prepare(STACK)
+    file = paths.mounted_files(STACK, "registry") / "htpasswd"
+    user, _, hashed = file.read_text().strip().partition(":")
+    assert hashed.startswith("$2b$04$")
+    password = open_store({}, STACK).get("registry-password").encode()
+    file.write_text(f"{user}:{bcrypt.hashpw(password, bcrypt.gensalt(5)).decode()}\n")
+    prepare(STACK)
+    assert file.read_text().startswith(f"{user}:$2b$04$")
+
+
 def test_repairs_what_was_removed_or_changed() -> None:
     prepare(STACK)
     before = contents()

@@ -20,6 +20,7 @@ from infra.services import agents, names, oauth2_proxy, otel_collector, traefik
 from infra.services.context import Context
 from infra.services.model import Condition, Network, Service, Slot, Topology
 from infra.services.topology import topology
+from reference.agents_service.server import KEEP_ALIVE_SECONDS
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 EVERYBODY = "0.0.0.0"  # noqa: S104 - compared, not bound
@@ -57,6 +58,12 @@ def dynamic(context: Context) -> dict[str, Any]:
 def static(context: Context) -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(content(traefik.service(context), "traefik/traefik.yml"))
     return loaded
+
+
+def test_the_proxy_gives_up_idle_connections_before_the_service_does(local: Context) -> None:
+    idle = static(local)["serversTransport"]["forwardingTimeouts"]["idleConnTimeout"]
+    assert idle == f"{traefik.IDLE_SECONDS}s"
+    assert traefik.IDLE_SECONDS + 10 < KEEP_ALIVE_SECONDS
 
 
 def test_services_ports_and_users_are_those_of_the_contract(services: Topology) -> None:
