@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -86,12 +86,13 @@ def test_the_former_keeps_the_name_that_its_issuer_gave_it(held: SopsStore) -> N
 
 
 def test_each_step_again_writes_nothing(held: SopsStore) -> None:
-    for step in (
+    steps: list[Callable[[], None]] = [
         lambda: held.stage(NAME, STAGED, by="bob"),
         lambda: held.promote({NAME: "key_2"}),
         lambda: held.forget(NAME),
         lambda: held.unstage(NAME),
-    ):
+    ]
+    for step in steps:
         step()
         version = held.version()
         step()
@@ -121,10 +122,11 @@ def test_several_are_promoted_together_or_none(held: SopsStore) -> None:
 
 def test_nothing_takes_the_place_of_what_is_being_rotated(held: SopsStore) -> None:
     held.stage(NAME, STAGED, by="bob")
-    for refused in (
+    writes: list[Callable[[], None]] = [
         lambda: held.put(NAME, OTHER, by="carol"),
         lambda: held.stage(NAME, Staged(OTHER, "key_3"), by="carol"),
-    ):
+    ]
+    for refused in writes:
         with pytest.raises(SecretStoreError, match=r"is being rotated; .* -e secret=openai-api-key"):
             refused()
     held.promote({NAME: "key_2"})
@@ -158,7 +160,7 @@ def test_writers_of_other_secrets_lose_nothing(held: SopsStore, directory: Direc
 def test_a_writer_that_is_killed_at_the_write_has_changed_nothing(
     held: SopsStore, directory: DirectoryStore, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    steps = {
+    steps: dict[str, Callable[[SopsStore], None]] = {
         "stage": lambda store: store.stage(NAME, STAGED, by="bob"),
         "promote": lambda store: store.promote({NAME: "key_2"}),
         "forget": lambda store: store.forget(NAME),

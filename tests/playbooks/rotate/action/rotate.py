@@ -43,7 +43,7 @@ def _management(*_: object) -> Iterator[_Functions]:
 _real.management = _management  # type: ignore[attr-defined]
 
 
-class ActionModule(_real.ActionModule):  # type: ignore[misc]
+class ActionModule(_real.ActionModule):  # type: ignore[misc, name-defined]
     """The real one."""
 
     issuer: Any = staticmethod(_issuer)

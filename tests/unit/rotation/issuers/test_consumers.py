@@ -151,7 +151,7 @@ def test_databases_that_somebody_else_runs_are_given_passwords_by_hand(
 ) -> None:
     with pytest.raises(OnHostsError):
         driver(name, local_outputs, Wire({})).accepts(CANARY)
-    project = {"compose": {"services": {"agents-blue": {}}}}
+    project: dict[str, dict[str, dict[str, dict[str, str]]]] = {"compose": {"services": {"agents-blue": {}}}}
     elsewhere = local_outputs.model_copy(update={"projects": {"primary": project}})
     with pytest.raises(NoIssuerError, match=r"give .* the new password where"):
         issuer(name, elsewhere, Secrets())

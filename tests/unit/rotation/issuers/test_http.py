@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from urllib.parse import quote
 
 import httpx
@@ -140,7 +141,7 @@ def raising(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
 def test_what_may_have_happened_is_asked_again_only_where_it_may_be(error: Exception) -> None:
     for method, times in (("GET", 3), ("DELETE", 3), ("POST", 1)):
         asked, seen = api(raising(error))
-        caught, shown = said_by(lambda asked=asked, method=method: asked.call(method, "/keys", hidden=()))
+        caught, shown = said_by(partial(asked.call, method, "/keys", hidden=()))
         assert isinstance(caught, IssuerUnavailableError)
         assert type(error).__name__ in str(caught)
         assert CANARY not in shown
