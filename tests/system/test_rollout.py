@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -12,63 +12,38 @@ import httpx
 import pytest
 
 from infra import local, paths
-from infra.outputs.read import read_outputs
-from infra.procedures.rollout import ACTION, EVERYBODY, GROUPS, Step
-from infra.record import Event, Record, open_record
+from infra.procedures.rollout import EVERYBODY, GROUPS, Step
 from infra.world import login
 from tests.controller import kill
+from tests.deploys import record
 from tests.kills import running
+from tests.rollouts import FLAG, ROLLOUT, STEPS, WINDOW, Phases, flag_table, forget, rows, steps
 from tests.running import STACK, command, machine, succeeds
-from tests.system.killing import Step as Task
-from tests.system.killing import kill_after, listed
-from tests.turns import Talk, program, smoke, talking
+from tests.system.killing import kill_after, spread
+from tests.turns import program, smoke, talking
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 
-FLAG = "ai_waiter.v2.enabled"
-WINDOW = 30
-"""Six scrapes; of the first two the service may not know of the flag yet."""
-ROLLOUT = [
-    *("ansible-playbook", "ansible/playbooks/rollout.yml", "-e", f"stack={STACK}"),
-    *("-e", f"flag={FLAG}", "-e", f"window={WINDOW}", "-e", "why=drill"),
-]
-STEPS = [(group, step.value) for group in GROUPS for step in (Step.OPENED, Step.HOLDING, Step.JUDGED)]
-TASKS = 17
 NOBODY: set[str] = set()
+KILLS = 5
+"""Of the steps; `make bench NAME=killed` kills after each."""
 FAULTS = f"http://{local.VENDORS.address}:{local.VENDORS_CONTROL_PORT}/faults/openai"
 
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[httpx.Client]:
-    """Supabase's data API as the service speaks to it."""
-    seen = smoke()
-    stack = read_outputs(STACK)
-    key = seen.target.secrets.get("supabase-service-role-key")
-    project = stack.projects[stack.hosts[0].name]
-    base = project["env_files"]["agents-service.env"]["SUPABASE_URL"]
-    with seen.client(headers={"apikey": key, "Authorization": f"Bearer {key}"}) as client:
-        client.base_url = httpx.URL(f"{base}/rest/v1/")
-        yield client
+    with flag_table() as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)
 def without_the_flag(table: httpx.Client) -> Iterator[None]:
     """Each test begins with a flag that nobody has, and leaves it so."""
-
-    def forget() -> None:
-        table.delete("agent_runtime_configs", params={"key": f"eq.{FLAG}"}).raise_for_status()
-
-    forget()
+    forget(table)
     yield
     httpx.delete(FAULTS).raise_for_status()
-    forget()
-
-
-def rows(table: httpx.Client) -> set[str]:
-    """Tenant groups for which the flag is on, as the table has it."""
-    found = table.get("agent_runtime_configs", params={"key": f"eq.{FLAG}"}).raise_for_status().json()
-    return {row["tenant_group"] for row in found if row["enabled"]}
+    forget(table)
 
 
 def served() -> set[str]:
@@ -82,43 +57,6 @@ def served() -> set[str]:
         if answer["enabled"]:
             on.add(group)
     return on
-
-
-def record() -> Record:
-    """The stack's record."""
-    return open_record(read_outputs(STACK).record)
-
-
-class Phases:
-    """Events of the flag that were written since it was made."""
-
-    def __init__(self) -> None:
-        self._record = record()
-        self._after = self._record.last_event()
-
-    def events(self) -> list[Event]:
-        """The phases, oldest first."""
-        return [
-            event
-            for event in self._record.events(self._after)
-            if event.action == ACTION and event.details["flag"] == FLAG
-        ]
-
-    def steps(self) -> list[tuple[str, str]]:
-        """Group and step of each."""
-        return [(event.details["group"], event.details["step"]) for event in self.events()]
-
-    def windows(self) -> list[timedelta]:
-        """From the beginning of each window to its verdict."""
-        began: dict[str, Event] = {}
-        found = []
-        for event in self.events():
-            group, step = event.details["group"], event.details["step"]
-            if step == Step.HOLDING:
-                began[group] = event
-            elif step == Step.JUDGED:
-                found.append(event.at - began[group].at)
-        return found
 
 
 @contextmanager
@@ -187,32 +125,19 @@ def test_an_empty_window_is_a_no_go(table: httpx.Client) -> None:
     assert rows(table) == NOBODY
 
 
-def kills(phases: Phases, talk: Talk, after: Callable[[Task], None]) -> None:
-    """Kill a run after each of its tasks; each run goes on where the one before was killed."""
-    names = listed(ROLLOUT)
-    assert len(names) == TASKS
-    for number, name in enumerate(names, 1):
-        kill_after(Task(number, name), ROLLOUT)
-        after(Task(number, name))
-    assert phases.steps() == STEPS, "no phase was left out or begun twice"
-    assert talk.failures() == []
-
-
-def test_a_controller_that_is_killed_after_each_step_goes_on_with_the_same_command(
-    table: httpx.Client,
-) -> None:
+def test_a_controller_that_is_killed_goes_on_with_the_same_command(table: httpx.Client) -> None:
     phases, answered = Phases(), [0]
-
-    def after(task: Task) -> None:
-        assert talk.total() > answered[0], f"nobody was answered around {task}"
-        answered[0] = talk.total()
-
     with talking() as talk:
-        kills(phases, talk, after)
+        for step in spread(steps(), KILLS):
+            kill_after(step, ROLLOUT)
+            assert talk.total() > answered[0], f"nobody was answered around {step}"
+            answered[0] = talk.total()
         succeeds(ROLLOUT)
+    assert phases.steps() == STEPS, "no phase was left out or begun twice"
     assert min(phases.windows()) >= timedelta(seconds=WINDOW)
     assert rows(table) == set(GROUPS)
     assert record().state().lock is None
+    assert talk.failures() == []
 
 
 def test_a_controller_that_is_killed_in_a_window_does_not_shorten_it(table: httpx.Client) -> None:

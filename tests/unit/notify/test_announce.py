@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,16 +24,12 @@ VALUE = "xoxb-0123456789"
 
 @dataclass
 class Secrets:
-    values: dict[str, str] = field(default_factory=lambda: {"slack-token": VALUE})
     readable: bool = True
 
-    def entries(self) -> dict[str, str]:
-        return self.values
-
-    def get_many(self, names: Iterator[str]) -> dict[str, str]:
+    def values(self) -> dict[str, tuple[str, ...]]:
         if not self.readable:
             raise IdentityError("no age identity")
-        return {name: self.values[name] for name in names}
+        return {"slack-token": (VALUE,)}
 
 
 @dataclass

@@ -196,8 +196,7 @@ def world(tmp_path: Path, local_outputs: StackOutputs) -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits ten seconds for a fault."""
-    monkeypatch.setattr(calls, "TIMEOUT", httpx.Timeout(1.0))
+    """Nobody waits between two tries."""
     monkeypatch.setattr(calls, "_PAUSE", 0.001)
 
 

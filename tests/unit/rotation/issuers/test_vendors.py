@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from infra.rotation.issuers import (
@@ -16,6 +17,7 @@ from infra.rotation.issuers import (
     IssuerUnavailableError,
     NoIssuerError,
     checker,
+    http,
     issuer,
     openai,
 )
@@ -150,7 +152,10 @@ def test_a_fault_is_said_and_the_old_one_stays_valid(
 
 
 @every
-def test_who_does_not_answer_in_time_is_not_waited_for(world: World, name: str) -> None:
+def test_who_does_not_answer_in_time_is_not_waited_for(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "TIMEOUT", httpx.Timeout(1.0))
     world.faults.by_vendor[VENDORS[name]] = Fault(latency_ms=3000)
     error, shown = said_by(lambda: world.issuer(name).create(LABEL))
     assert isinstance(error, IssuerUnavailableError)
