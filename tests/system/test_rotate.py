@@ -27,9 +27,7 @@ pytestmark = pytest.mark.system
 
 KEY, COOKIE, METRICS = "openai-api-key", "oauth2-proxy-cookie-secret", "metrics-token"
 MOMENTS = (
-    Moment("hosts are about to be given it", r"^TASK \[Say that consumers get them"),
     Moment("the first host is being switched", r"^TASK \[edge : Point the proxy at the slot"),
-    Moment("the store is about to give it to everybody", r"^TASK \[Have the store give them"),
     Moment("the old one is being revoked", r"^TASK \[Revoke them"),
 )
 
