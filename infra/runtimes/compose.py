@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -302,7 +302,7 @@ def _file(file: File, uid: int) -> dict[str, Any]:
     return rendered
 
 
-def _directories(topology: Topology, files: Iterable[tuple[File, int]]) -> list[dict[str, Any]]:
+def _directories(topology: Topology, files: Sequence[tuple[File, int]]) -> list[dict[str, Any]]:
     paths = {directory.source for service in topology.services for directory in service.directories}
     owners = {str(PurePosixPath(file.source).parent): uid for file, uid in files if file.live}
     for file, _ in files:
