@@ -213,7 +213,7 @@ def test_smoke_runs_inside_the_host_and_shows_its_token_to_nobody() -> None:
         stop.set()
         looker.join()
     assert said.count("ok   voucher written and read back") == len(MACHINES)
-    runs = [line for line in seen if "docker compose" in line and "icupa-smoke" in line]
+    runs = [line for line in seen if "docker exec" in line and "=icupa-smoke" in line]
     assert runs, "nobody looked while it ran"
     assert all("--env SMOKE_TOKEN " in line for line in runs)
     assert not [line for line in seen if "eyJ" in line]
