@@ -25,7 +25,9 @@ from tests.vendors import client, fault, function_secrets
 
 pytestmark = pytest.mark.system
 
-KEY, COOKIE, METRICS = "openai-api-key", "oauth2-proxy-cookie-secret", "metrics-token"
+KEY = "openai-api-key"
+NO_OVERLAP = ("oauth2-proxy-cookie-secret", "metrics-token")
+DATABASES = ("postgres-app-password", "postgres-owner-password", "redis-password")
 MOMENTS = (
     Moment("the first host is being switched", r"^TASK \[edge : Point the proxy at the slot"),
     Moment("the old one is being revoked", r"^TASK \[Revoke them"),
@@ -136,12 +138,13 @@ def test_a_key_is_replaced_under_load_without_a_lost_request() -> None:
         serves(place.region)
 
 
-def test_what_can_not_overlap_is_replaced_without_a_lost_request_too() -> None:
-    old = store().get_many([COOKIE, METRICS])
+@pytest.mark.parametrize("names", [NO_OVERLAP, DATABASES], ids=["no overlap", "databases"])
+def test_several_are_replaced_together_without_a_lost_request(names: tuple[str, ...]) -> None:
+    old = store().get_many(names)
     with loading(Plan(rate=50, seconds=600)) as load:
         load.await_requests(100)
         with load.window("rotate"):
-            succeeds(rotate(f"{COOKIE},{METRICS}"))
+            succeeds(rotate(",".join(names)))
         nothing_lost(load)
     for name, value in old.items():
         rotated(value, name)
