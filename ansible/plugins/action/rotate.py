@@ -40,8 +40,8 @@ class ActionModule(ProcedureAction, ActionBase):
     `begins`: hosts must be what stack and record say; `deliver`: they are to be given new values; `undoing`:
     a run that was killed had given up; `undo`: hosts are to go back; `steps` and `slots` by host, `digest`;
     `services` by host and how they take it; `by_hand`: what is left to people. create, offer, verify,
-    promote, revoke, withdraw: `infra.rotation.steps`. undo: plans the way back, where there is one. outcome:
-    result, message, next and facts for everybody.
+    promote, retire, revoke, withdraw: `infra.rotation.steps`. undo: plans the way back, where there is one.
+    outcome: result, message, next and facts for everybody.
     """
 
     arguments: ClassVar[dict[str, Any]] = {
