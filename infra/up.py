@@ -50,7 +50,10 @@ def repair(stack: str) -> bool:
     settled = state.settle(stack)
     for operation in settled:
         print(f"settled what was left {operation.operation}: {operation.urn}", file=sys.stderr)
-    return bool(settled)
+    missing = state.missing(stack)
+    if missing:
+        print(f"not there, or not running: {', '.join(missing)}", file=sys.stderr)
+    return bool(settled or missing)
 
 
 def urls(stack: str) -> None:

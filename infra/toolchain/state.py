@@ -1,4 +1,7 @@
-"""Repairs what a killed `pulumi up` leaves in the file backend: its lock and its pending operations."""
+"""Repairs what a killed `pulumi up` leaves in the file backend: its lock and its pending operations.
+
+It says too what the engine has lost since, which `pulumi up` alone does not ask.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,14 @@ _NAME_PREFIX = "icupa-"
 _PLUGIN_PREFIXES = (b"pulumi-resource-", b"pulumi-language-")
 _OWN_PLUGINS = b"infra.providers.plugins"
 _FIRST_ARGUMENTS = 4
+
+
+class _Kind(StrEnum):
+    """Types of resources that live in the engine."""
+
+    CONTAINER = "docker:index/container:Container"
+    NETWORK = "docker:index/network:Network"
+    VOLUME = "docker:index/volume:Volume"
 
 
 @dataclass(frozen=True)
@@ -249,6 +261,37 @@ def settle(stack: str) -> list[Pending]:
     return found
 
 
+def missing(stack: str) -> list[str]:
+    """Names of containers, networks and volumes that state knows and the engine does not, or does not run.
+
+    Raises:
+        ToolchainError: if state can't be exported or the engine does not answer.
+    """
+    deployment = json.loads(_pulumi("stack", "export", "--stack", stack)).get("deployment", {})
+    client = docker.from_env()
+    return [
+        str(resource["inputs"].get("name", resource["id"]))
+        for resource in deployment.get("resources") or []
+        if resource["type"] in set(_Kind) and not _is_there(client, resource["type"], str(resource["id"]))
+    ]
+
+
+def _is_there(client: docker.DockerClient, kind: str, identity: str) -> bool:
+    try:
+        match kind:
+            case _Kind.CONTAINER:
+                return bool(client.containers.get(identity).status == "running")
+            case _Kind.NETWORK:
+                client.networks.get(identity)
+            case _Kind.VOLUME:
+                client.volumes.get(identity)
+    except NotFound:
+        return False
+    except DockerException as error:
+        raise ToolchainError(f"the engine does not say whether {identity} is there: {error}") from error
+    return True
+
+
 def _remove_unrecorded(client: docker.DockerClient, operation: Pending) -> None:
     """Remove a container, network or volume that was being created, if it bears the project's prefix."""
     name = str(operation.inputs.get("name", ""))
@@ -256,11 +299,11 @@ def _remove_unrecorded(client: docker.DockerClient, operation: Pending) -> None:
         return
     try:
         match operation.type:
-            case "docker:index/container:Container":
+            case _Kind.CONTAINER:
                 client.containers.get(name).remove(force=True)
-            case "docker:index/network:Network":
+            case _Kind.NETWORK:
                 client.networks.get(name).remove()
-            case "docker:index/volume:Volume":
+            case _Kind.VOLUME:
                 client.volumes.get(name).remove(force=True)
             case _:
                 return

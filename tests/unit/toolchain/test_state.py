@@ -124,7 +124,7 @@ def test_an_unknown_stack_is_refused_by_the_names_there_are() -> None:
 
 class Thing:
     def __init__(self, room: dict[str, Thing], name: str) -> None:
-        self.room, self.name = room, name
+        self.room, self.name, self.status = room, name, "running"
 
     def remove(self, force: bool = False) -> None:
         del self.room[self.name]
@@ -181,6 +181,34 @@ def test_settle_removes_what_was_being_created_and_forgets(monkeypatch: pytest.M
     assert sorted(engine.containers.things) == ["icupa-local-login", "postgres"]
     assert engine.networks.things == {}
     assert imported == [{"version": 3, "deployment": {"resources": [1]}}]
+
+
+def test_missing_names_what_the_engine_does_not_have_or_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    container, network = "docker:index/container:Container", "docker:index/network:Network"
+    resources = [
+        {"type": "pulumi:pulumi:Stack", "inputs": {}},
+        *(
+            {"type": kind, "id": name, "inputs": {"name": f"named-{name}"}}
+            for kind, name in (
+                (container, "icupa-local-acme"),
+                (container, "icupa-local-login"),
+                (container, "gone"),
+                (network, "icupa-local-internet"),
+                (network, "cut"),
+            )
+        ),
+    ]
+    engine = Engine()
+    engine.containers.things["icupa-local-login"].status = "exited"
+    monkeypatch.setattr(state, "_pulumi", lambda *_: json.dumps({"deployment": {"resources": resources}}))
+    monkeypatch.setattr("docker.from_env", lambda: engine)
+    assert state.missing(STACK) == ["named-icupa-local-login", "named-gone", "named-cut"]
+
+
+def test_nothing_is_missing_where_nothing_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "_pulumi", lambda *_: json.dumps({"version": 3, "deployment": {}}))
+    monkeypatch.setattr("docker.from_env", Engine)
+    assert state.missing(STACK) == []
 
 
 @pytest.mark.parametrize("ended", [False, True])

@@ -19,7 +19,7 @@ from infra.toolchain.state import Pending
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Commands that were run; `fail` names a word whose command fails."""
-    facts = SimpleNamespace(ran=[], logins=set(), fail=None, settled=[], exists=True)
+    facts = SimpleNamespace(ran=[], logins=set(), fail=None, settled=[], missing=[], exists=True)
 
     def run(
         command: Sequence[str], env: Mapping[str, str] | None = None, **rest: object
@@ -38,6 +38,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(state, "clear_dead_locks", lambda stack: [])
     monkeypatch.setattr(state, "end_orphans", list)
     monkeypatch.setattr(state, "settle", lambda stack: facts.settled)
+    monkeypatch.setattr(state, "missing", lambda stack: facts.missing)
     return facts
 
 
@@ -84,6 +85,15 @@ def test_up_refreshes_after_it_settled_something(steps: SimpleNamespace) -> None
     steps.settled = [Pending("deleting", "urn:x", "docker:index/network:Network", {})]
     assert up.main() == 0
     assert [command for command in steps.ran if "pulumi up" in command and "--refresh" in command]
+
+
+def test_up_refreshes_where_the_engine_has_lost_something(
+    steps: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps.missing = ["icupa-local-login"]
+    assert up.main() == 0
+    assert [command for command in steps.ran if "pulumi up" in command and "--refresh" in command]
+    assert "icupa-local-login" in capsys.readouterr().err
 
 
 def test_up_touches_nothing_while_another_run_holds_the_stack(
