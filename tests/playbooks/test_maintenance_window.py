@@ -34,7 +34,8 @@ RESULTS = {
     "release_images": {"ansible_facts": {"icupa_release_images": []}},
     "release_check": {"release": RELEASE},
     "project_files": {"services": {}, "idle": [], "images": [], "project_name": "agents-service"},
-    "compose_project": {"reasons": []},
+    "compose_project": {"reasons": [], "ready": True},
+    "release_ready": {"ready": True},
     "release_evidence": {"evidence": {}},
 }
 

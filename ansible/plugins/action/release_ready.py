@@ -11,10 +11,15 @@ from infra.procedures.operation import ProcedureError
 
 
 class ActionModule(ProcedureAction, ActionBase):
-    """`reasons` as a dry run of `compose_project` gives them; see `infra.procedures.deploy.not_ready`."""
+    """`reasons` and `ready` as a dry run of `compose_project` gives them.
+
+    Judged by `infra.procedures.deploy.not_ready`. Returns `ready`: whether all that must run is healthy; of a
+    host that is moved all the same it may not be.
+    """
 
     arguments = {  # noqa: RUF012
         "reasons": {"type": "list", "elements": "str", "required": True},
+        "ready": {"type": "bool", "required": True},
         "accept_unhealthy": {"type": "bool", "default": False},
     }
 
@@ -34,4 +39,4 @@ class ActionModule(ProcedureAction, ActionBase):
                 f"{call.host} is not what stack and record say: {'; '.join(found)}. Run the site play first;"
                 " where the release itself is ill, roll back, or say -e accept_unhealthy=true to replace it"
             )
-        return {}
+        return {"ready": call.arguments["ready"]}

@@ -78,6 +78,10 @@ EXAMPLES = """
 
 RETURN = """
 reasons: {description: Why the project had to be converged., type: list, returned: always}
+ready:
+  description: Whether all that must run was healthy when it was looked at, and nothing had to be converged.
+  type: bool
+  returned: with state started
 """
 
 LABEL = "dev.icupa.configuration"
@@ -301,8 +305,9 @@ def start(module: AnsibleModule, docker: Docker) -> dict[str, Any]:
     result: dict[str, Any] = {
         "changed": bool(wrong),
         "reasons": [f"{name} {what}" for name, what in sorted(wrong.items())],
+        "ready": not (wrong or unfit(services, idle, containers, ready=True)),
     }
-    if module.check_mode or not (wrong or unfit(services, idle, containers, ready=True)):
+    if module.check_mode or result["ready"]:
         return result
     deadline = time.monotonic() + parameters["timeout"]
     if wrong:
@@ -569,7 +574,7 @@ def main() -> None:
     except FileNotFoundError as error:
         if module.check_mode:
             missing = f"{error.filename} is not installed yet"
-            module.exit_json(changed=module.params["state"] == "started", reasons=[missing])
+            module.exit_json(changed=module.params["state"] == "started", reasons=[missing], ready=False)
         module.fail_json(msg=f"{error.filename} is not installed")
     except (ConvergeError, FencedError, subprocess.TimeoutExpired) as error:
         module.fail_json(msg=str(error))

@@ -182,7 +182,7 @@ def call(*, check: bool = False, **changes: Any) -> Call:
 
 def test_a_fit_project_is_left_alone(world: World) -> None:
     world.containers(*RUNNING)
-    assert module.start(call(), module.Docker(None)) == {"changed": False, "reasons": []}
+    assert module.start(call(), module.Docker(None)) == {"changed": False, "reasons": [], "ready": True}
     assert world.asked() == []
 
 
