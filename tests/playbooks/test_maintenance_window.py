@@ -34,7 +34,8 @@ RESULTS = {
     "release_images": {"ansible_facts": {"icupa_release_images": []}},
     "release_check": {"release": RELEASE},
     "project_files": {"services": {}, "idle": [], "images": [], "project_name": "agents-service"},
-    "compose_project": {"reasons": [], "ready": True},
+    "compose_project": {"reasons": []},
+    "release_look": {"reasons": [], "ready": True, "ansible_facts": {"icupa_release_images": []}},
     "release_ready": {"ready": True},
     "release_evidence": {"evidence": {}},
 }
@@ -56,7 +57,7 @@ class ActionModule(ActionBase):
 DOUBLED = (
     *("backup", "smoke", "watch", "project_files", "service_answers", "compose_project"),
     *("release_images", "release_check", "release_schema", "release_command", "release_ready"),
-    "release_evidence",
+    *("release_look", "release_evidence"),
 )
 
 

@@ -11,7 +11,7 @@ from infra.procedures.operation import ProcedureError
 
 
 class ActionModule(ProcedureAction, ActionBase):
-    """`reasons` and `ready` as a dry run of `compose_project` gives them.
+    """`reasons` and `ready` as `release_look` gives them.
 
     Judged by `infra.procedures.deploy.not_ready`. Returns `ready`: whether all that must run is healthy; of a
     host that is moved all the same it may not be.
