@@ -61,7 +61,7 @@ def undo_plan(state: State, hosts: Sequence[str]) -> Plan:
 
 
 def not_ready(reasons: Sequence[str], serving: Slot, *, accept_unhealthy: bool) -> list[str]:
-    """Why a host must not be moved, of what `compose_project` says is not as stack and record want it.
+    """Why a host must not be moved, of what `release_look` says is not as stack and record want it.
 
     The slot that does not serve may be anything: it is replaced. All else must be as wanted, because moving
     makes the whole host what stack and record say: a container that is out of date would be made anew while

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +55,17 @@ def parse_plan(output: str) -> Plan:
             f"the release's migration plan can't be read ({reason}):"
             f" {lines[-1][:200] if lines else 'it printed nothing'}"
         ) from None
+
+
+def served(checked: Checked, serving: str, images: Iterable[HostImage]) -> Plan | None:
+    """Plan of a release that needs the revision of what serves on the host, and is ready there; else None.
+
+    A service is ready only on a schema that serves its revision, and a release leaves such a schema alone.
+    `images` are those of the host. None, too, where an image does not say what it needs.
+    """
+    needs = checked.schema_revision
+    said = {image.labels.get(SCHEMA_LABEL) for image in images if image.digest == serving}
+    return Plan(needs=needs, at=None, serves=(needs,), pending=()) if needs and said == {needs} else None
 
 
 @dataclass(frozen=True)

@@ -294,6 +294,19 @@ def host_project(raw: Mapping[str, Any], runtime: HostRuntime, owner: Owner, res
     )
 
 
+def project_facts(project: HostProject) -> dict[str, Any]:
+    """What later tasks need to know of the project."""
+    return {
+        "project_name": project.name,
+        "services": {
+            name: {"configuration": state.configuration, "job": state.job}
+            for name, state in project.services.items()
+        },
+        "idle": project.idle,
+        "images": project.images,
+    }
+
+
 def _interpolate(text: str, variables: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda match: variables.get(match["name"], ""), text)
 

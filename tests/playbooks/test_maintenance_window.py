@@ -35,6 +35,7 @@ RESULTS = {
     "release_check": {"release": RELEASE},
     "project_files": {"services": {}, "idle": [], "images": [], "project_name": "agents-service"},
     "compose_project": {"reasons": []},
+    "release_look": {"ready": True, "ansible_facts": {"icupa_release_images": []}},
     "release_evidence": {"evidence": {}},
 }
 
@@ -54,8 +55,8 @@ class ActionModule(ActionBase):
 '''
 DOUBLED = (
     *("backup", "smoke", "watch", "project_files", "service_answers", "compose_project"),
-    *("release_images", "release_check", "release_schema", "release_command", "release_ready"),
-    "release_evidence",
+    *("release_images", "release_check", "release_schema", "release_command"),
+    *("release_look", "release_evidence"),
 )
 
 

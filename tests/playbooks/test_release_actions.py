@@ -35,13 +35,16 @@ class Host:
         self.controller.environment["PATH"] = f"{tools}:{self.controller.environment['PATH']}"
         self.controller.bootstrap()
 
-    def run(self, plan: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, plan: dict[str, Any], *options: str, labelled: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """`labelled`: images say which schema they need."""
         images = [
             {
                 "Id": digest,
                 "RepoDigests": [f"{IMAGE}@{digest}"],
                 "RepoTags": [],
-                "Config": {"Labels": {SCHEMA_LABEL: "0001"}},
+                "Config": {"Labels": {SCHEMA_LABEL: "0001"} if labelled else {}},
             }
             for digest in (GOOD, LOOSE)
         ]
@@ -68,6 +71,7 @@ def test_a_release_on_the_host_needs_nobody_else(host: Host) -> None:
     done = host.run(plan(), "-e", f"release={GOOD}")
     assert done.returncode == 0, done.stdout
     for line in (
+        "ready: True, runs: blue",
         "release sha256:111111111111 of commit abc1234: verified earlier, says the record",
         "primary: would remove the image of an old release, sha256:333333333333",
         "primary: the schema serves revision 0001 already",
@@ -97,3 +101,27 @@ def test_a_dry_run_asks_for_the_plan_too(host: Host) -> None:
     assert done.returncode == 0, done.stdout
     assert "primary: the schema serves revision 0001 already" in done.stdout
     assert host.controller.record.last_event() == 1, "a dry run writes nothing"
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["run", "dry run"])
+def test_what_serves_and_is_ready_needs_the_same_schema(host: Host, check: tuple[str, ...]) -> None:
+    no = {**plan(), "problem": "nobody should have asked"}
+    done = host.run(no, "-e", f"release={GOOD}", "-e", "serving_ready=true", *check)
+    assert done.returncode == 0, done.stdout
+    assert "primary: the schema serves revision 0001 already" in done.stdout
+    assert not [asked for asked in host.state["asked"] if "--plan" in asked]
+
+
+def test_what_does_not_say_which_schema_it_needs_is_asked(host: Host) -> None:
+    other = {**plan(), "problem": "the schema is at revision 0009"}
+    done = host.run(other, "-e", f"release={GOOD}", "-e", "serving_ready=true", labelled=False)
+    assert done.returncode != 0, done.stdout
+    assert "the schema is at revision 0009" in done.stdout
+
+
+def test_a_host_that_is_not_what_the_stack_says_is_not_moved(host: Host) -> None:
+    services = json.dumps({"services": {"web": {"image": "registry/web@sha256:1"}}})
+    done = host.run(plan(), "-e", f"release={GOOD}", "-e", services)
+    assert done.returncode != 0, done.stdout
+    assert "primary is not what stack and record say: web has no container" in done.stdout
+    assert host.controller.record.last_event() == 1, "it was refused before anything began"

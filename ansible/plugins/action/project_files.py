@@ -23,6 +23,7 @@ from infra.site.project import (
     ProjectDirectory,
     ProjectError,
     host_project,
+    project_facts,
     project_texts,
     registry_login,
 )
@@ -48,19 +49,6 @@ def described(files: list[HostFile]) -> list[dict[str, Any]]:
         }
         for entry in files
     ]
-
-
-def project_facts(project: HostProject) -> dict[str, Any]:
-    """What later tasks need to know of the project."""
-    return {
-        "project_name": project.name,
-        "services": {
-            name: {"configuration": state.configuration, "job": state.job}
-            for name, state in project.services.items()
-        },
-        "idle": project.idle,
-        "images": project.images,
-    }
 
 
 class ActionModule(ActionBase):

@@ -15,8 +15,8 @@ class ActionModule(ProcedureAction, ActionBase):
 
     `record_first` (a rollback) takes a release that the record knows as good, and that is on every host,
     without asking the registry. `hosts` are those that count, all machines unless said otherwise; what is on
-    them must have been listed by `release_images`. Returns `release`: {image, digest, reference, git_sha,
-    schema_revision, verified: signature|record, local, note}.
+    them must have been listed by `release_look` or `release_images`. Returns `release`: {image, digest,
+    reference, git_sha, schema_revision, verified: signature|record, local, note}.
     """
 
     arguments = {  # noqa: RUF012

@@ -34,7 +34,7 @@ class ActionModule(ProcedureAction, ActionBase):
     """Sets the fact `icupa_plan` {digest, steps by host, undo, nothing (to do), before (last good digest)}.
 
     `digest` to move to; or `undo`, to the last good release of the record. Every machine must have answered
-    the module `release_images` before.
+    `release_look` or `release_images` before.
     """
 
     arguments = {  # noqa: RUF012

@@ -10,12 +10,15 @@ from ansible.plugins.action import ActionBase
 from infra.procedures.action import Call, ProcedureAction
 from infra.release.commands import Name, one_off, summary
 from infra.release.model import Checked, ReleaseError, host_images, short
-from infra.release.schema import Plan, parse_plan, problems, standing
+from infra.release.schema import Plan, parse_plan, problems, served, standing
 from infra.services.model import Slot
 
 
 class ActionModule(ProcedureAction, ActionBase):
     """Asks the release's own code what it would migrate, and judges that by the releases that may run again.
+
+    It is not asked where the host tells already: what serves there needs the same revision and is ready
+    (`serving_ready`: seen in this run), which it is only on a schema that serves that revision.
 
     Run it on every host before the first one is changed, after `release_images`. Fails with every reason.
     `slot` is whose definition it gets, the one that does not serve unless said otherwise. `allow_contract`
@@ -29,6 +32,7 @@ class ActionModule(ProcedureAction, ActionBase):
         "release": {"type": "dict", "required": True},
         "slot": {"type": "str", "choices": [slot.value for slot in Slot]},
         "allow_contract": {"type": "list", "elements": "str", "default": []},
+        "serving_ready": {"type": "bool", "default": False},
         "root": {"type": "path"},
         "docker_config": {"type": "path"},
         "timeout": {"type": "float", "default": 60.0},
@@ -38,11 +42,14 @@ class ActionModule(ProcedureAction, ActionBase):
     def work(self, call: Call) -> dict[str, Any]:
         """Ask and judge; changes nothing."""
         checked = Checked.parse(call.arguments["release"])
-        plan = self._ask(call, checked)
+        state, on_hosts = call.record.state(), host_images(call.variables)
+        known = call.arguments["serving_ready"] and call.arguments["slot"] is None
+        plan = served(checked, state.host(call.host).digest, on_hosts[call.host]) if known else None
+        plan = plan or self._ask(call, checked)
         if plan is None:
             call.did(f"{call.host}: migrations are not known before {short(checked.digest)} is on the host")
             return {"plan": None}
-        others = standing(call.record.state(), host_images(call.variables))
+        others = standing(state, on_hosts)
         found = problems(checked, plan, others, call.arguments["allow_contract"])
         if found:
             listed = "\n  ".join(found)

@@ -8,13 +8,13 @@ import fcntl
 import json
 import os
 import shutil
-import stat
 import subprocess
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.fence import FencedError, fenced
+from ansible.module_utils.tree import FilesError, attributes, below, ensure_directory, read_regular
 
 DOCUMENTATION = """
 module: project_files
@@ -118,46 +118,9 @@ class Diff(TypedDict):
     after: str
 
 
-class FilesError(Exception):
-    """The tree can't be made what it must be; nothing was replaced."""
-
-
-def below(root: Path, path: str) -> Path:
-    """Path below the root; refuses escapes, also by symbolic links on the way."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        raise FilesError(f"{path!r} does not stay below {root}")
-    current = root
-    for part in pure.parts[:-1]:
-        current /= part
-        if current.is_symlink():
-            raise FilesError(f"{current} is a symbolic link: refusing to write through it")
-    return root.joinpath(pure)
-
-
-def attributes(path: Path) -> tuple[int, int, int] | None:
-    """Mode, uid, gid; None where there is nothing."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    return stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
-
-
 def wanted_attributes(entry: Entry) -> tuple[int, int, int]:
     """Mode, uid, gid as the entry wants them."""
     return entry["mode"], entry["uid"], entry["gid"]
-
-
-def read_regular(path: Path) -> bytes | None:
-    """Content of a regular file, None where there is nothing; refuses everything else."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        raise FilesError(f"{path} exists and is not a regular file")
-    return path.read_bytes()
 
 
 def mask(text: str, other: str, secret: set[str]) -> str:
@@ -237,20 +200,6 @@ class Tree:
             parent.mkdir(mode=PARENT_MODE)
             os.chown(parent, *self.owner)
         staged.replace(path)
-
-
-def ensure_directory(path: Path, wanted: tuple[int, int, int], check: bool) -> bool:
-    """Make one directory what it must be; True where it was not."""
-    found = attributes(path)
-    if found == wanted and path.is_dir() and not path.is_symlink():
-        return False
-    if found is not None and (path.is_symlink() or not path.is_dir()):
-        raise FilesError(f"{path} exists and is not a directory")
-    if not check:
-        path.mkdir(mode=wanted[0], parents=True, exist_ok=True)
-        os.chown(path, wanted[1], wanted[2])
-        path.chmod(wanted[0])
-    return True
 
 
 def compose_definition(tree: Path) -> dict[str, Any]:

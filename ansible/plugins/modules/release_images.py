@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import time
 from collections.abc import Iterable
@@ -13,6 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.fence import FencedError, fenced
+from ansible.module_utils.images import ImagesError, listed, run
 
 DOCUMENTATION = """
 module: release_images
@@ -67,63 +66,6 @@ LOGS = Path("/run")
 NAME_LENGTH = 12
 STARTING = "Pulling fs layer"
 COMPLETE = ("Pull complete", "Already exists")
-
-
-class ImagesError(Exception):
-    """The engine refused; the message says what."""
-
-
-def run(*arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one command."""
-    return subprocess.run(
-        arguments,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-def docker(*arguments: str) -> str:
-    """Output of Docker's command line; ImagesError with its message."""
-    done = run("docker", *arguments)
-    if done.returncode != 0:
-        raise ImagesError(f"docker {' '.join(arguments[:2])}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def inspected(*arguments: str) -> list[dict[str, Any]]:
-    """What `docker … inspect` says of those that are still there."""
-    found: list[dict[str, Any]] = json.loads(run("docker", *arguments).stdout or "[]")
-    return found
-
-
-def listed(repository: str) -> list[dict[str, Any]]:
-    """Images of the repository by digest, their names in it, and the containers made of them."""
-    ids = sorted(set(docker("image", "ls", "--quiet", "--no-trunc").split()))
-    if not ids:
-        return []
-    containers: dict[str, list[str]] = {}
-    running = docker("ps", "--all", "--quiet", "--no-trunc").split()
-    for item in inspected("container", "inspect", *running) if running else []:
-        containers.setdefault(item["Image"], []).append(item["Name"].lstrip("/"))
-    images = []
-    for item in inspected("image", "inspect", *ids):
-        names = [name for name in item.get("RepoDigests") or [] if name.startswith(f"{repository}@")]
-        tags = [name for name in item.get("RepoTags") or [] if name.rpartition(":")[0] == repository]
-        for name in names or tags[:1]:
-            images.append(
-                {
-                    "digest": name.partition("@")[2],
-                    "id": item["Id"],
-                    "names": [*names, *tags],
-                    "labels": (item.get("Config") or {}).get("Labels") or {},
-                    "containers": sorted(containers.get(item["Id"], [])),
-                    "bytes": item.get("Size", 0),
-                }
-            )
-    return sorted(images, key=lambda image: (image["digest"], image["id"]))
 
 
 def has(images: Iterable[dict[str, Any]], digest: str) -> bool:

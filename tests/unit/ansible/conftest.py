@@ -28,8 +28,8 @@ def load_plugin(kind: str, name: str) -> ModuleType:
     """Load `ansible/plugins/<kind>/<name>.py`, whose directory has the name of Ansible's own package."""
     key = f"icupa_{kind}_{name}"
     if kind == "modules":
-        shared = load_plugin("module_utils", "fence")
-        sys.modules["ansible.module_utils.fence"] = shared
+        for shared in sorted(file.stem for file in (PLUGINS / "module_utils").glob("*.py")):
+            sys.modules[f"ansible.module_utils.{shared}"] = load_plugin("module_utils", shared)
     if key not in sys.modules:
         spec = importlib.util.spec_from_file_location(key, PLUGINS / kind / f"{name}.py")
         assert spec is not None

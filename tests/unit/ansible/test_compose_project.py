@@ -17,6 +17,7 @@ import pytest
 from tests.unit.ansible.conftest import load_plugin
 
 module = load_plugin("modules", "compose_project")
+seen = load_plugin("module_utils", "containers")
 SERVICES = {
     "web": {"configuration": "w1", "job": False},
     "migrate": {"configuration": "m1", "job": True},
@@ -25,7 +26,7 @@ SERVICES = {
 
 def container(service: str, configuration: str, status: str = "running", **more: Any) -> Any:
     values = {"health": "healthy" if status == "running" else "", "exit_code": 0, **more}
-    return module.Container(
+    return seen.Container(
         id=f"id-{service}", service=service, configuration=configuration, status=status, **values
     )
 
@@ -96,7 +97,7 @@ class World:
 def inspected(service: str, configuration: str, status: str, health: str = "healthy") -> dict[str, Any]:
     return {
         "Id": service,
-        "Config": {"Labels": {"com.docker.compose.service": service, module.LABEL: configuration}},
+        "Config": {"Labels": {"com.docker.compose.service": service, seen.LABEL: configuration}},
         "State": {"Status": status, "Health": {"Status": health}, "ExitCode": 0},
     }
 
@@ -473,7 +474,7 @@ def checked(*exit_codes: int) -> list[dict[str, Any]]:
     ("exit_codes", "seconds"), [((), None), ((0, 1), None), ((1, 0, 0), 1), ((0, 0, 0, 0), 3)]
 )
 def test_healthy_since_the_last_bad_check(exit_codes: tuple[int, ...], seconds: int | None) -> None:
-    since = module.healthy_since(checked(*exit_codes))
+    since = seen.healthy_since(checked(*exit_codes))
     assert (since is None) == (seconds is None)
     if seconds is not None:
         assert time.time() - since == pytest.approx(seconds, abs=0.5)
@@ -481,7 +482,7 @@ def test_healthy_since_the_last_bad_check(exit_codes: tuple[int, ...], seconds: 
 
 def test_times_of_the_engine_are_understood() -> None:
     check = {"Start": "2026-01-02T03:04:05.123456789Z", "ExitCode": 0}
-    assert module.healthy_since([check]) == datetime(2026, 1, 2, 3, 4, 5, 123456, UTC).timestamp()
+    assert seen.healthy_since([check]) == datetime(2026, 1, 2, 3, 4, 5, 123456, UTC).timestamp()
 
 
 def test_steady_is_healthy_long_enough() -> None:

@@ -112,7 +112,10 @@ def systemd_run(arguments: list[str]) -> int:
 
 
 def systemctl(arguments: list[str]) -> int:
-    """Tell whether a unit runs."""
+    """Tell whether a unit runs; those that are only shown do."""
+    if arguments[0] == "show":
+        print("ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no")
+        return 0
     unit = HERE / arguments[1]
     stat = Path(f"/proc/{unit.read_text()}/stat") if unit.exists() else unit / "none"
     alive = stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -14,7 +14,8 @@ from reference.agents_service.upgrade import head
 def test_the_image_names_commit_and_schema() -> None:
     dockerfile = (paths.REPOSITORY / RELEASE_PATH / "Dockerfile").read_text()
     labels = dict(re.findall(r'([a-z.]+)="([^"]*)"', dockerfile.rpartition("LABEL")[2]))
-    assert labels[SCHEMA_LABEL] == REVISION == head()
+    assert labels[SCHEMA_LABEL] == "${SCHEMA_REVISION}"
+    assert re.findall(r"^ARG SCHEMA_REVISION=(.*)$", dockerfile, re.MULTILINE) == [REVISION] == [head()]
     assert labels[GIT_SHA_LABEL] == "${GIT_SHA}"
 
 

@@ -10,7 +10,7 @@ import pytest
 from infra.record import HostState, Slot, State, Switch
 from infra.release.model import SCHEMA_LABEL, Checked, HostImage, ReleaseError
 from infra.release.retention import kept
-from infra.release.schema import Plan, Standing, parse_plan, problems, standing
+from infra.release.schema import Plan, Standing, parse_plan, problems, served, standing
 from tests.unit.release.conftest import IMAGE, release
 
 A, B, C, D, E, F = (f"sha256:{letter * 64}" for letter in "abcdef")
@@ -60,6 +60,15 @@ def test_what_expands_may_run_beside_everything() -> None:
 def test_a_schema_that_serves_the_release_needs_nothing() -> None:
     assert problems(checked("0001"), plan("0001"), []) == []
     assert problems(checked(None), plan("0001"), []) == [], "an image without the label"
+
+
+def test_what_serves_tells_that_its_schema_serves_the_release() -> None:
+    images = on_hosts(a="0001", b="0002", c=None)["primary"]
+    assert served(checked("0001"), A, images) == Plan(needs="0001", at=None, serves=("0001",), pending=())
+    assert served(checked("0002"), A, images) is None, "it needs another revision"
+    assert served(checked(None), C, images) is None, "neither says what it needs"
+    assert served(checked("0001"), C, images) is None, "what serves does not say what it needs"
+    assert served(checked("0001"), D, images) is None, "the image of what serves is not on the host"
 
 
 def test_a_contract_is_refused_while_a_release_that_needs_the_old_schema_may_run_again() -> None:
