@@ -1,7 +1,8 @@
 """Deploys, rollbacks and rollouts killed with SIGKILL after each of their steps, and run again (issue 4, 3).
 
-The steps are those of a whole run under the test's callback, so that none can be forgotten. Load is on all
-the time: no request may be lost, whatever is killed.
+The steps are those of a whole run under the test's callback, so that none can be forgotten. One that changed
+nothing leaves things as the one before it did: a deploy and a rollback are killed once for both. Load is on
+all the time: no request may be lost, whatever is killed.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from tests.load.plan import Plan
 from tests.load.stack import loading, lossless
 from tests.releases import good, releases
 from tests.running import succeeds
-from tests.system.killing import Step, kill_after, spread, trace
+from tests.system.killing import Step, kill_after, moments, spread, trace
 from tests.turns import talking
 
 _STEPS_AT_LEAST = 40
 _ROLLOUT_STEPS_AT_LEAST = 17
+_MOMENTS_AT_LEAST = 20
 _SHORT = 3
 _HOUR = 3600.0
 
@@ -32,7 +34,9 @@ def _killed(
     """Go to and fro between two releases; each run is killed one step later than the one before."""
     steps = trace(command(aims[0]))
     result.bar(f"{name}: steps", len(steps), ">=", _STEPS_AT_LEAST)
-    chosen: Sequence[Step] = spread(steps, _SHORT + 2)[1:-1] if short else steps
+    distinct = moments(steps)
+    result.bar(f"{name}: steps that change something", len(distinct), ">=", _MOMENTS_AT_LEAST)
+    chosen: Sequence[Step] = spread(distinct, _SHORT + 2)[1:-1] if short else distinct
     seconds = []
     with loading(Plan(rate=LOAD.rate, seconds=_HOUR * 2)) as load:
         for number, step in enumerate(chosen, 1):

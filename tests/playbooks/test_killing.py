@@ -8,7 +8,7 @@ import pytest
 
 from tests.controller import Controller
 from tests.playbooks.conftest import TRIAL
-from tests.system.killing import NotKilledError, Step, kill_after, listed, spread, trace
+from tests.system.killing import NotKilledError, Step, kill_after, listed, moments, spread, trace
 from tests.waiting import eventually
 
 STEPS = ["Begin", "Read the inventory again", "Move away", "Wait", "Move there", "End"]
@@ -18,6 +18,20 @@ def test_the_steps_are_those_of_the_playbook(controller: Controller) -> None:
     command = controller.command(TRIAL, "-e", "region=fra1")
     assert [step.name for step in trace(command, controller.environment)] == STEPS
     assert listed(command, controller.environment) == STEPS, "what only a failure leads to is not listed"
+
+
+def test_a_step_that_changes_nothing_is_no_moment_of_its_own(controller: Controller, tmp_path: Path) -> None:
+    playbook = tmp_path / "looks.yml"
+    playbook.write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n"
+        "    - {name: First, ansible.builtin.debug: {msg: one}}\n"
+        "    - {name: Look, ansible.builtin.debug: {msg: two}}\n"
+        "    - {name: Change, ansible.builtin.debug: {}, loop: [3, 4], changed_when: item == 3}\n"
+        "    - {name: Left out, ansible.builtin.debug: {msg: five}, changed_when: true, when: false}\n"
+        "    - {name: Last, ansible.builtin.debug: {msg: six}}\n"
+    )
+    steps = trace(controller.command(playbook), controller.environment)
+    assert [step.name for step in moments(steps)] == ["First", "Change", "Last"]
 
 
 @pytest.mark.parametrize("step", [Step(*each) for each in enumerate(STEPS, 1)], ids=str)

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infra import paths
@@ -31,10 +31,12 @@ class NotKilledError(AssertionError):
 
 @dataclass(frozen=True)
 class Step:
-    """The `number`-th task of a run, from 1 on, with the name that Ansible shows for it."""
+    """The `number`-th task of a run, from 1 on, with the name that Ansible shows for it, and if it changed
+    something on any host: a run of the same command elsewhere may differ in that."""
 
     number: int
     name: str
+    changed: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.number} {self.name}"
@@ -84,6 +86,11 @@ def spread(steps: Sequence[Step], count: int) -> list[Step]:
     return [steps[round(index * (len(steps) - 1) / (count - 1))] for index in range(count)]
 
 
+def moments(steps: Sequence[Step]) -> list[Step]:
+    """The first step, each that changed something, and the last: any other leaves all as one before did."""
+    return [step for step in steps if step.changed or step in (steps[0], steps[-1])]
+
+
 def _run(
     command: Sequence[str], environment: Mapping[str, str] | None, after: int | None
 ) -> tuple[subprocess.CompletedProcess[str], list[Step]]:
@@ -113,6 +120,12 @@ def _run(
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
-        names = file.read_text().splitlines()
+        lines = file.read_text().splitlines()
     done = subprocess.CompletedProcess(list(command), process.returncode, output, "")
-    return done, [Step(number, name) for number, name in enumerate(names, 1)]
+    steps: list[Step] = []
+    for line in lines:
+        if line:
+            steps.append(Step(len(steps) + 1, line))
+        else:
+            steps[-1] = replace(steps[-1], changed=True)
+    return done, steps

@@ -14,8 +14,9 @@ name: killer
 type: aggregate
 short_description: Kills the controller in a test
 description:
-  - C(KILLER_TRACE) names the file that gets a line for each task; after C(KILLER_AFTER) tasks have ended, the
-    controller's process group is killed, in the moment before the next one would start.
+  - C(KILLER_TRACE) names the file that gets a line for each task, and an empty one for each host that the
+    task changed; after C(KILLER_AFTER) tasks have ended, the controller's process group is killed, in the
+    moment before the next one would start.
 requirements: []
 options: {}
 author: ICUPA platform
@@ -49,6 +50,12 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
         """A handler is a step like any other."""
         self.v2_playbook_on_task_start(task, is_conditional=False)
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """What a task changed is there when the next one starts."""
+        if result.is_changed():
+            with self._trace.open("a") as trace:
+                trace.write("\n")
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The last one has ended."""
