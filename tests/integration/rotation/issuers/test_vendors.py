@@ -22,7 +22,7 @@ from infra.rotation.issuers import (
     openai,
 )
 from reference.vendors.faults import Fault
-from tests.unit.rotation.issuers.conftest import CANARY, IN_USE, Secrets, World, outputs_of, said_by
+from tests.integration.rotation.issuers.conftest import CANARY, IN_USE, Secrets, World, outputs_of, said_by
 
 LABEL = "icupa-local-rotate-0123456789ab"
 OTHER_LABEL = "icupa-local-rotate-ba9876543210"
