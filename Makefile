@@ -23,10 +23,10 @@ down: ## take it down: containers, networks, volumes and local state, its record
 
 test: lint unit system roles ## everything below that needs no account
 
-unit: ## unit tests, those of the instruments, playbooks without a stack, previews of every stack
+unit: ## unit tests; with processes, playbooks, instruments, all without a stack; previews of every stack
 	@$(toolchain) ensure unit preview
 	@$(run) python -m pytest -n auto --dist worksteal tests/unit
-	@$(run) python -m pytest -n auto --dist worksteal tests/playbooks tests/instruments
+	@$(run) python -m pytest -n auto --dist worksteal tests/integration tests/playbooks tests/instruments
 	@$(run) python -m pytest -n auto tests/preview
 
 system: up ## tests of the running topology

@@ -14,7 +14,7 @@ import pytest
 
 from tests import otlp_load
 from tests.bench.telemetry import Load
-from tests.unit.services.edge import free_port
+from tests.integration.services.edge import free_port
 
 RUN = "0badcafe"
 

@@ -45,6 +45,9 @@ def logging_restored() -> Iterator[None]:
     """Commands configure the logging of their process; tests get theirs back."""
     root = logging.getLogger()
     before = root.handlers, root.level
+    # The library's own way to show an exception reads the source of every frame, which takes a second.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
     yield
     root.handlers, root.level = before
     structlog.reset_defaults()

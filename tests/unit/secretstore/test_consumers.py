@@ -40,7 +40,7 @@ def test_settings_of_the_controller_are_named() -> None:
 
 @pytest.mark.parametrize("secret", CATALOGUE)
 def test_every_secret_is_read_by_somebody_in_some_environment(secret: str) -> None:
-    assert [reader for stack in STACKS.values() for reader in consumers(secret, stack)]
+    assert any(consumers(secret, stack) for stack in STACKS.values())
 
 
 def test_the_catalogue_repeats_no_service_that_says_so_itself() -> None:

@@ -41,19 +41,36 @@ def settings(database: Path) -> Settings:
     return Settings.model_validate({**document, "database": database})
 
 
-def start(database: Path) -> tuple[Double, Store]:
+def start(database: Path) -> tuple[Double, Store, Faults]:
     configured = settings(database)
     store, faults = Store(database), Faults()
     seed_store(store, configured, Seed.model_validate(SEED))
     api, control = create_app(store, configured, faults), create_control(faults)
-    return Double(TestClient(api), TestClient(control), database), store
+    return Double(TestClient(api), TestClient(control), database), store, faults
+
+
+def seeded(store: Store, faults: Faults, configured: Settings, seed: object) -> None:
+    """Make a double that other tests used what it is at its first start."""
+    with store.transaction():
+        store._connection.execute("DELETE FROM documents")
+    seed_store(store, configured, Seed.model_validate(seed))
+    faults.by_vendor.clear()
+    faults.calls.clear()
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Double, Store, Faults]]:
+    """One for all tests: to make the applications takes longer than most of them."""
+    double, store, faults = start(tmp_path_factory.mktemp("double") / "vendors.sqlite")
+    yield double, store, faults
+    store.close()
 
 
 @pytest.fixture
-def double(tmp_path: Path) -> Iterator[Double]:
-    running, store = start(tmp_path / "vendors.sqlite")
-    yield running
-    store.close()
+def double(running: tuple[Double, Store, Faults]) -> Double:
+    double, store, faults = running
+    seeded(store, faults, settings(double.database), SEED)
+    return double
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_calls_are_counted(double: Double) -> None:
 def test_a_restart_keeps_messages_and_does_not_bring_revoked_keys_back(tmp_path: Path) -> None:
     database = tmp_path / "vendors.sqlite"
     admin = {"Authorization": "Bearer sk-admin-first-key"}
-    before, store = start(database)
+    before, store, _ = start(database)
     posted = before.api.post(
         "/slack/api/chat.postMessage", json={"channel": "status", "text": "kept"}, headers=BOT
     ).json()
@@ -63,7 +63,7 @@ def test_a_restart_keeps_messages_and_does_not_bring_revoked_keys_back(tmp_path:
     before.api.delete(f"{base}/{account['id']}", headers=admin)
     store.close()
 
-    after, store = start(database)
+    after, store, _ = start(database)
     assert after.api.get(MODELS, headers=SERVICE).status_code == 401
     history = after.api.get(
         "/slack/api/conversations.history", params={"channel": posted["channel"]}, headers=BOT

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from infra.services.traefik import IDENTITY_HEADERS
-from tests.unit.services.edge import Edge, await_condition, running_edge
+from tests.integration.services.edge import Edge, await_condition, running_edge
 
 PROGRAM_PATHS = ("/api/agents/sessions", "/api/health", "/health", "/metrics", "/", "/anything")
 

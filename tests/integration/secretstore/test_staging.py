@@ -15,7 +15,7 @@ from infra.secretstore import MissingSecretError, SecretStoreError, SopsStore, S
 from infra.secretstore import store as store_module
 from infra.secretstore.redaction import redaction_of
 from infra.secretstore.store import OBJECT
-from tests.unit.secretstore.conftest import STACK
+from tests.integration.secretstore.conftest import STACK
 
 NAME = "openai-api-key"
 OLD, NEW, OTHER = "sk-proj-the-old-one", "sk-proj-the-new-one", "sk-proj-another-one"

@@ -25,8 +25,7 @@ from infra.rotation.issuers import (
 )
 from infra.secrets.catalogue import CATALOGUE, Driver
 from reference.vendors.faults import Fault
-from tests.unit.dns.test_client import KEY, OTHER_KEY, NameServer, server  # noqa: F401 - a fixture
-from tests.unit.rotation.issuers.conftest import (
+from tests.integration.rotation.issuers.conftest import (
     CANARY,
     IN_USE,
     Secrets,
@@ -36,6 +35,7 @@ from tests.unit.rotation.issuers.conftest import (
     said_by,
     served,
 )
+from tests.unit.dns.test_client import KEY, OTHER_KEY, NameServer, server  # noqa: F401 - a fixture
 
 MADE_BY_PROGRAM = {
     "openai-api-key",

@@ -13,7 +13,7 @@ from infra.rotation.issuers import IssuerUnavailableError, checker, issuer
 from infra.rotation.steps import Steps
 from infra.secretstore import SopsStore, open_store, sops
 from reference.vendors.faults import Fault
-from tests.unit.rotation.issuers.conftest import IN_USE, World
+from tests.integration.rotation.issuers.conftest import IN_USE, World
 
 STACK = "production"
 NAMES = ("openai-api-key", "openai-admin-key", "supabase-service-role-key", "vercel-token")

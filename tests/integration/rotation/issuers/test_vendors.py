@@ -22,7 +22,7 @@ from infra.rotation.issuers import (
     openai,
 )
 from reference.vendors.faults import Fault
-from tests.unit.rotation.issuers.conftest import CANARY, IN_USE, Secrets, World, outputs_of, said_by
+from tests.integration.rotation.issuers.conftest import CANARY, IN_USE, Secrets, World, outputs_of, said_by
 
 LABEL = "icupa-local-rotate-0123456789ab"
 OTHER_LABEL = "icupa-local-rotate-ba9876543210"
@@ -153,11 +153,11 @@ def test_a_fault_is_said_and_the_old_one_stays_valid(
 
 @every
 def test_who_does_not_answer_in_time_is_not_waited_for(
-    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+    own_world: World, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "TIMEOUT", httpx.Timeout(0.2))
-    world.faults.by_vendor[VENDORS[name]] = Fault(latency_ms=700)
-    error, shown = said_by(lambda: world.issuer(name).create(LABEL))
+    own_world.faults.by_vendor[VENDORS[name]] = Fault(latency_ms=700)
+    error, shown = said_by(lambda: own_world.issuer(name).create(LABEL))
     assert isinstance(error, IssuerUnavailableError)
     assert "ReadTimeout" in shown
     assert CANARY not in shown

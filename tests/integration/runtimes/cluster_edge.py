@@ -22,8 +22,7 @@ from infra.runtimes.kubernetes import Manifest
 from infra.runtimes.kubernetes.edge import CERTIFICATE_SECRET
 from infra.services import names, oauth2_proxy
 from infra.services.context import Context
-from tests.unit.runtimes.clusters import context_of, find, objects_of
-from tests.unit.services.edge import (
+from tests.integration.services.edge import (
     Login,
     StubServer,
     await_condition,
@@ -33,6 +32,7 @@ from tests.unit.services.edge import (
     serving,
     tool,
 )
+from tests.unit.runtimes.clusters import context_of, find, objects_of
 
 _END: dict[str, Any] = {}
 _UNSUPPORTED = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422}

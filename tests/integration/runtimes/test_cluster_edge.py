@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from infra.services import traefik
-from tests.unit.runtimes.cluster_edge import ClusterEdge, running_cluster_edge
+from tests.integration.runtimes.cluster_edge import ClusterEdge, running_cluster_edge
 from tests.unit.runtimes.clusters import find, objects_of, state
 from tests.waiting import eventually
 

@@ -25,11 +25,11 @@ from infra.rotation.issuers import http as calls
 from infra.runtimes.compose import render
 from infra.services.context import Context
 from infra.services.topology import topology
-from reference.vendors.app import create_app, seed_store
+from reference.vendors.app import create_app
 from reference.vendors.faults import Faults
-from reference.vendors.settings import Seed
+from reference.vendors.settings import Settings
 from reference.vendors.store import Store
-from tests.unit.vendors.conftest import settings
+from tests.unit.vendors.conftest import seeded, settings
 from tests.waiting import eventually
 
 CANARY = "c4n4ry"
@@ -179,19 +179,53 @@ class World:
         return issuer(name, self.outputs, self.secrets, web=self.wire)
 
 
+@dataclass
+class Double:
+    """The double, served at a port."""
+
+    store: Store
+    faults: Faults
+    configured: Settings
+    port: int
+
+    def world(self, outputs: StackOutputs) -> World:
+        """What it is at its first start, with a wire of its own."""
+        seeded(self.store, self.faults, self.configured, SEED)
+        return World(Wire({local.VENDORS.host: self.port}), self.faults, outputs, Secrets())
+
+
+@contextmanager
+def running_double(directory: Path) -> Iterator[Double]:
+    """A double with its database in a directory."""
+    configured = settings(directory / "vendors.sqlite")
+    store, faults = Store(configured.database), Faults()
+    with served(create_app(store, configured, faults)) as port:
+        yield Double(store, faults, configured, port)
+    store.close()
+
+
 @pytest.fixture(scope="session")
 def local_outputs() -> StackOutputs:
     return outputs_of("local")
 
 
+@pytest.fixture(scope="session")
+def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Double]:
+    """One for all tests that await every answer."""
+    with running_double(tmp_path_factory.mktemp("double")) as double:
+        yield double
+
+
 @pytest.fixture
-def world(tmp_path: Path, local_outputs: StackOutputs) -> Iterator[World]:
-    configured = settings(tmp_path / "vendors.sqlite")
-    store, faults = Store(configured.database), Faults()
-    seed_store(store, configured, Seed.model_validate(SEED))
-    with served(create_app(store, configured, faults)) as port:
-        yield World(Wire({local.VENDORS.host: port}), faults, local_outputs, Secrets())
-    store.close()
+def world(double: Double, local_outputs: StackOutputs) -> World:
+    return double.world(local_outputs)
+
+
+@pytest.fixture
+def own_world(tmp_path: Path, local_outputs: StackOutputs) -> Iterator[World]:
+    """A world whose double goes with the test, and with what it still had to answer."""
+    with running_double(tmp_path) as double:
+        yield double.world(local_outputs)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ def start() -> Iterator[Start]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        module = "tests.unit.reference_service.slow_service"
+        module = "tests.integration.reference_service.slow_service"
         process = subprocess.Popen(
             [sys.executable, "-m", module, str(port), str(grace), str(limit)], stdout=subprocess.DEVNULL
         )

@@ -22,7 +22,7 @@ from infra.config.load import load_file
 from infra.config.model import Role
 from infra.services import names, otel_collector
 from infra.services.context import Context
-from tests.unit.services.edge import await_condition, free_port, tool
+from tests.integration.services.edge import await_condition, free_port, tool
 
 KEY = "sk-proj-canary0123456789abcdef"
 CARD = "4111 1111 1111 1111"

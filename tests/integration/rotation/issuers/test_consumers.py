@@ -34,9 +34,8 @@ from reference.agents_service.drain import Drain
 from reference.agents_service.metrics import Metrics
 from reference.agents_service.ratelimit import RateLimiter
 from reference.agents_service.telemetry import Telemetry
-from tests.unit.reference_service.fakes import ENVIRONMENT, FakeStore, IdentityProvider, Vendors
-from tests.unit.rotation.issuers.conftest import CANARY, Secrets, Wire, said_by, served
-from tests.unit.services.edge import (
+from tests.integration.rotation.issuers.conftest import CANARY, Secrets, Wire, said_by, served
+from tests.integration.services.edge import (
     Login,
     await_condition,
     free_port,
@@ -45,6 +44,7 @@ from tests.unit.services.edge import (
     serving,
     tool,
 )
+from tests.unit.reference_service.fakes import ENVIRONMENT, FakeStore, IdentityProvider, Vendors
 
 PRIMARY, STANDBY = "127.0.0.2", "127.0.0.3"
 LABEL = "icupa-local-rotate-0123456789ab"

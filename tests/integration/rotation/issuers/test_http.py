@@ -23,7 +23,7 @@ from infra.rotation.issuers import (
 )
 from infra.rotation.issuers.environment import Environment
 from infra.rotation.issuers.http import Api, Parsed, bearer, without
-from tests.unit.rotation.issuers.conftest import CANARY, Secrets, said_by
+from tests.integration.rotation.issuers.conftest import CANARY, Secrets, said_by
 
 VALUE = f'sk-{CANARY}-"quoted"+with/signs=='
 FORMS = (
