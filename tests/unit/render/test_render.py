@@ -49,7 +49,7 @@ def write(file: Path, **changes: Any) -> None:
 
 
 def documents(file: Path) -> list[Manifest]:
-    return list(yaml.safe_load_all(file.read_text()))
+    return list(yaml.load_all(file.read_text(), yaml.CSafeLoader))
 
 
 @pytest.mark.parametrize("stack", ["staging", "production"])
