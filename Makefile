@@ -27,7 +27,7 @@ unit: ## unit tests; with processes, playbooks, instruments, all without a stack
 	@$(toolchain) ensure unit preview
 	@$(run) python -m pytest -n auto --dist worksteal tests/unit
 	@$(run) python -m pytest -n auto --dist worksteal tests/integration tests/playbooks tests/instruments
-	@$(run) python -m pytest -n auto tests/preview
+	@$(run) python -m pytest -n auto --dist loadgroup --no-loadscope-reorder tests/preview
 
 system: up ## tests of the running topology
 	@$(toolchain) ensure browser

@@ -18,7 +18,45 @@ IMAGE = "docker-build:index:Image"
 DEPLOYED = {"agents-service", "traefik", "oauth2-proxy", "otel-collector", "postgres", "redis", "prometheus"}
 
 
-@pytest.fixture(scope="session", params=stack_names())
+# The longest one: it begins first, beside all others.
+def test_changed_variable_is_one_change_and_is_shown(runtime_only: Pulumi) -> None:
+    stack = "production"
+    made = runtime_only.run(stack, "up", "--yes", "--skip-preview")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert runtime_only.preview(stack).changes == {}
+
+    def dearer(config: dict[str, Any]) -> None:
+        config["icupa:variables"]["AGENT_DAILY_BUDGET_USD"] = 75
+
+    preview = runtime_only.preview(stack, dearer)
+    assert preview.changes == {"update": 1}
+    (step,) = preview.steps
+    assert step["newState"]["type"] == STASH
+    for host in ("primary", "standby"):
+        before, after = (
+            step[state]["inputs"]["input"][host]["env_files"]["agents-service.env"]["AGENT_DAILY_BUDGET_USD"]
+            for state in ("oldState", "newState")
+        )
+        assert (before, after) == ("50", "75")
+
+    diff = runtime_only.run(stack, "preview", "--diff", change=dearer).stdout
+    assert len(re.findall(r'AGENT_DAILY_BUDGET_USD +: "50" => "75"', diff)) >= 2
+    refused = runtime_only.run(stack, "preview", "--expect-no-changes", change=dearer)
+    assert refused.returncode != 0
+    assert "changes were proposed" in refused.stdout + refused.stderr
+
+    changed = runtime_only.run(stack, "up", "--yes", "--skip-preview", change=dearer)
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    projects = runtime_only.outputs(stack)["projects"]
+    assert projects["standby"]["env_files"]["agents-service.env"]["AGENT_DAILY_BUDGET_USD"] == "75"
+    assert runtime_only.preview(stack, dearer).changes == {}
+
+
+# With `--dist loadgroup` each preview is made once, whatever the number of workers.
+STACKS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in stack_names()]
+
+
+@pytest.fixture(scope="session", params=STACKS)
 def preview(request: pytest.FixtureRequest, pulumi: Pulumi) -> Preview:
     return pulumi.preview(request.param)
 
@@ -142,36 +180,3 @@ def test_malformed_configuration_touches_nothing(change: Any, said: str, pulumi:
     assert "Traceback" not in output
     assert "canary" not in output
     assert "Droplet" not in output
-
-
-def test_changed_variable_is_one_change_and_is_shown(runtime_only: Pulumi) -> None:
-    stack = "production"
-    made = runtime_only.run(stack, "up", "--yes", "--skip-preview")
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert runtime_only.preview(stack).changes == {}
-
-    def dearer(config: dict[str, Any]) -> None:
-        config["icupa:variables"]["AGENT_DAILY_BUDGET_USD"] = 75
-
-    preview = runtime_only.preview(stack, dearer)
-    assert preview.changes == {"update": 1}
-    (step,) = preview.steps
-    assert step["newState"]["type"] == STASH
-    for host in ("primary", "standby"):
-        before, after = (
-            step[state]["inputs"]["input"][host]["env_files"]["agents-service.env"]["AGENT_DAILY_BUDGET_USD"]
-            for state in ("oldState", "newState")
-        )
-        assert (before, after) == ("50", "75")
-
-    diff = runtime_only.run(stack, "preview", "--diff", change=dearer).stdout
-    assert len(re.findall(r'AGENT_DAILY_BUDGET_USD +: "50" => "75"', diff)) >= 2
-    refused = runtime_only.run(stack, "preview", "--expect-no-changes", change=dearer)
-    assert refused.returncode != 0
-    assert "changes were proposed" in refused.stdout + refused.stderr
-
-    changed = runtime_only.run(stack, "up", "--yes", "--skip-preview", change=dearer)
-    assert changed.returncode == 0, changed.stdout + changed.stderr
-    projects = runtime_only.outputs(stack)["projects"]
-    assert projects["standby"]["env_files"]["agents-service.env"]["AGENT_DAILY_BUDGET_USD"] == "75"
-    assert runtime_only.preview(stack, dearer).changes == {}
