@@ -1,1 +1,1 @@
-from tests.unit.release.conftest import registry, server  # noqa: F401 - fixtures
+from tests.unit.release.conftest import cosign, key, registry, server, verifier  # noqa: F401 - fixtures

@@ -2,64 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from infra import paths
-from infra.providers import attest
 from infra.release.model import ReleaseError
 from infra.release.registry import UnreachableError
 from infra.release.signature import UnsignedError, Verifier
 from infra.secrets import generators
 from tests import oci
-from tests.unit.release.conftest import COMMIT, HOST, IMAGE, LOGIN, OTHER_COMMIT, PATH, push
+from tests.unit.release.conftest import COMMIT, IMAGE, LOGIN, OTHER_COMMIT, PATH, push, sign
 
 DIGEST = f"sha256:{'1' * 64}"
-
-
-@pytest.fixture(scope="session")
-def key() -> tuple[str, str]:
-    """Private and public key of the environment."""
-    private = generators.ec_key()
-    return private, generators.public_key_pem(private)
-
-
-@pytest.fixture
-def cosign(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real cosign, with nothing of this machine's logins."""
-    monkeypatch.setenv("PATH", f"{paths.tools_bin()}:{os.environ['PATH']}")
-    assert shutil.which("cosign"), "python -m infra.toolchain ensure provides cosign"
-
-
-@pytest.fixture
-def verifier(registry: oci.Registry, key: tuple[str, str], cosign: None) -> Verifier:
-    return Verifier(key[1], LOGIN, [registry.trust], registry.address)
-
-
-def sign(registry: oci.Registry, digest: str, private: str, directory: Path) -> None:
-    """Sign an image as the program does, without SBOM and provenance."""
-    auth = base64.b64encode(f"{oci.USER}:{oci.PASSWORD}".encode()).decode()
-    (directory / "config.json").write_text(json.dumps({"auths": {HOST: {"auth": auth}}}))
-
-    def only_signature(command: list[str], *rest: object) -> None:
-        if command[:2] in (["cosign", "sign"], ["cosign", "import-key-pair"]):
-            run(command, *rest)  # type: ignore[arg-type]
-
-    run = attest._run
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_CONFIG", str(directory))
-        patch.setattr(attest, "_run", only_signature)
-        attest.attest(
-            f"{IMAGE}@{digest}",
-            attest.Origin("git+https://example.com", COMMIT, "b" * 64, "debian:trixie-slim", "icupa"),
-            attest.Registry(registry.address, [registry.trust]),
-            attest.SigningKey(private, "a password"),
-        )
 
 
 def test_ours_is_accepted(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
 
+from infra import paths
+from infra.providers import attest
 from infra.record import Release
 from infra.release.model import GIT_SHA_LABEL, SCHEMA_LABEL
 from infra.release.registry import Login, RegistryAuth, Repository
+from infra.release.signature import Verifier
+from infra.secrets import generators
 from infra.smoke.client import trusting
 from tests import oci
 
@@ -54,6 +63,46 @@ class To(httpx.HTTPTransport):
 def repository(registry: oci.Registry) -> Iterator[Repository]:
     with httpx.Client(transport=To(registry), auth=RegistryAuth(LOGIN), timeout=10) as client:
         yield Repository(IMAGE, client)
+
+
+@pytest.fixture(scope="session")
+def key() -> tuple[str, str]:
+    """Private and public key of the environment."""
+    private = generators.ec_key()
+    return private, generators.public_key_pem(private)
+
+
+@pytest.fixture
+def cosign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real cosign, with nothing of this machine's logins."""
+    monkeypatch.setenv("PATH", f"{paths.tools_bin()}:{os.environ['PATH']}")
+    assert shutil.which("cosign"), "python -m infra.toolchain ensure provides cosign"
+
+
+@pytest.fixture
+def verifier(registry: oci.Registry, key: tuple[str, str], cosign: None) -> Verifier:
+    return Verifier(key[1], LOGIN, [registry.trust], registry.address)
+
+
+def sign(registry: oci.Registry, digest: str, private: str, directory: Path) -> None:
+    """Sign an image as the program does, without SBOM and provenance."""
+    auth = base64.b64encode(f"{oci.USER}:{oci.PASSWORD}".encode()).decode()
+    (directory / "config.json").write_text(json.dumps({"auths": {HOST: {"auth": auth}}}))
+
+    def only_signature(command: list[str], *rest: object) -> None:
+        if command[:2] in (["cosign", "sign"], ["cosign", "import-key-pair"]):
+            run(command, *rest)  # type: ignore[arg-type]
+
+    run = attest._run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_CONFIG", str(directory))
+        patch.setattr(attest, "_run", only_signature)
+        attest.attest(
+            f"{IMAGE}@{digest}",
+            attest.Origin("git+https://example.com", COMMIT, "b" * 64, "debian:trixie-slim", "icupa"),
+            attest.Registry(registry.address, [registry.trust]),
+            attest.SigningKey(private, "a password"),
+        )
 
 
 def push(registry: oci.Registry, commit: str, *tags: str, seed: str = "") -> str:
