@@ -87,7 +87,9 @@ def test_a_playbook_reads_each_of_its_options(playbook: str) -> None:
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_a_playbook_reads_nothing_that_is_no_option(playbook: str) -> None:
-    optional = re.findall(r"(?<!\.)\b(\w+) (?:\| default\(|is (?:not )?defined)", read(FOLDER / f"{playbook}.yml"))
+    optional = re.findall(
+        r"(?<!\.)\b(\w+) (?:\| default\(|is (?:not )?defined)", read(FOLDER / f"{playbook}.yml")
+    )
     own = {name for name in optional if not name.startswith(("_", "icupa_", "release_"))}
     assert own - {"msg", "groups", "withdraw"} <= {option.name for option in PLAYBOOKS[playbook]}
 
