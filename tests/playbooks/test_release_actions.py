@@ -15,7 +15,7 @@ from infra.release.model import SCHEMA_LABEL
 from tests.controller import Controller, outputs
 
 PLAYBOOK = Path(__file__).parent / "releases.yml"
-ENGINE = REPOSITORY / "tests" / "unit" / "release" / "engine.py"
+ENGINE = REPOSITORY / "tests" / "integration" / "release" / "engine.py"
 IMAGE = "registry.local.icupa.dev/icupa/agents-service"
 GOOD, LOOSE = (f"sha256:{digit * 64}" for digit in "13")
 HERE = ("-e", "ansible_connection=local", "-e", "ansible_become=false")
