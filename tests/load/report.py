@@ -122,8 +122,11 @@ class Report:
         first = others[-1] + 1 if others else 0
         return told[first].scheduled - window.began if first < len(told) else None
 
-    def invalid(self) -> list[str]:
-        """Why the run proves nothing, a sentence a reason; empty where it does."""
+    def invalid(self, most_late: float = MOST_LATE) -> list[str]:
+        """Why the run proves nothing, a sentence a reason; empty where it does.
+
+        `most_late` is the share of requests that may be somewhat late: latencies need it small, losses don't.
+        """
         end, plan = self.ledger.end, self.ledger.header.plan
         if end is None:
             return ["the generator was killed: what was in flight is unknown"]
@@ -138,7 +141,7 @@ class Report:
             reasons.append(f"sent {self.rate:.1f} requests/s instead of {plan.rate:g}")
         lateness = [entry.lateness for entry in self.entries]
         late = sum(value > LATE_SECONDS for value in lateness) / len(lateness)
-        if late > MOST_LATE or max(lateness) > LATEST_SECONDS:
+        if late > most_late or max(lateness) > LATEST_SECONDS:
             reasons.append(
                 f"the generator fell behind: {late:.1%} of the requests were sent more than "
                 f"{LATE_SECONDS:g} s late, the latest {max(lateness):.2f} s"

@@ -70,6 +70,13 @@ def test_what_makes_a_run_invalid(entries: list[Entry], reason: str) -> None:
     assert any(reason in found for found in report(*entries).invalid())
 
 
+def test_where_only_losses_count_requests_may_be_somewhat_late() -> None:
+    late = report(*(replace(one, started=one.started + 0.2) for one in GOOD))
+    assert late.invalid(most_late=1.0) == []
+    hung = report(*(replace(one, started=one.started + 1.1) for one in GOOD))
+    assert any("fell behind" in found for found in hung.invalid(most_late=1.0))
+
+
 def test_a_request_that_is_missing_makes_a_run_invalid() -> None:
     found = report(*GOOD[:-1], end=End(100, "as planned", 1.0)).invalid()
     assert found == ["100 requests were sent, 99 are in the ledger"]
