@@ -49,8 +49,8 @@ EXAMPLES = """
   release_look:
     root: /opt/icupa/deployments/agents-service
     unit: agents-service.service
+    owner: {uid: 1500, gid: 1500}
     project: "{{ icupa_project }}"
-    runtime: "{{ icupa_runtime }}"
 """
 
 RETURN = """
